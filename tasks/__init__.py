@@ -1,0 +1,14 @@
+"""Millrace: scheduled training and batch scoring, one file per step.
+
+Verbs (read from top to bottom, they are the product):
+`ingest` lands files, `validate` publishes clean rows, `featurize` computes features from what was
+known, `pin` resolves champion and snapshots once, `train` makes a challenger, `evaluate` gathers
+evidence, `promote` applies the decision to the ledger, `score` publishes predictions.
+
+Gateways (one foreign system each): `lake` (Delta tables, objects, ledger), `formats` (delivered
+files), `quality` (Great Expectations), `sql` (DuckDB), `compute` (Dask, XGBoost), `registry`
+(MLflow), `services` (the embedded PostgreSQL, MLflow and Airflow).
+
+Nouns: `domain` (partitions, time, specs, decisions), `errors`, `settings`.
+Nothing here imports Airflow.
+"""

@@ -1,0 +1,1 @@
+"""Nouns: partitions and time, pipeline specs, revisions and cuts, decisions, results. No input or output."""

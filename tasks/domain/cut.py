@@ -1,0 +1,199 @@
+"""What a pipeline partition may know: pure functions from declared times and recorded deliveries.
+
+A source delivers its partitions as numbered revisions, each with the moment `known_at` at which it
+became known. For pipeline partition K with knowledge cut `as_of(K)`:
+
+- K *awaits* every source partition inside its lookback whose declared moment is at or before as_of(K);
+- of each source partition, the newest revision with `known_at <= as_of(K)` is *visible*;
+- where an awaited partition had none by then (its file was late), its first revision is visible
+  instead: K could not be published before it came (docs/decisions/0003-late-first-delivery.md).
+
+Nothing else is visible, to training and to scoring alike.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+
+from tasks.domain.partition import Partition, Span, instant, partitions
+from tasks.domain.spec import PipelineSpec, SourceSpec
+
+
+@dataclass(frozen=True, order=True)
+class Delivery:
+    """One revision of a source partition.
+
+    Attributes:
+        revision: 1-based.
+        known_at: aware UTC moment from which it is known.
+    """
+
+    revision: int
+    known_at: datetime
+
+
+_Moment = tuple[str, datetime, tuple[str, int]]
+"""A source partition's key, its declared moment, and the pair that its first revision shows."""
+
+Deliveries = Mapping[str, tuple[Delivery, ...]]
+"""Partition key -> its clean revisions in ascending order."""
+
+
+def deliveries_of(entries: Iterable[tuple[str, int, str]]) -> dict[str, tuple[Delivery, ...]]:
+    """Deliveries from (partition key, revision, known_at text) of a clean table's commits."""
+    found: dict[str, list[Delivery]] = {}
+    for key, revision, known_at in entries:
+        found.setdefault(key, []).append(Delivery(revision, instant(known_at)))
+    return {key: tuple(sorted(revisions)) for key, revisions in found.items()}
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What one source shows to one knowledge cut.
+
+    Attributes:
+        revisions: (partition key, revision) pairs in the order of time.
+        missing: awaited partition keys of which no clean revision exists.
+        late: keys whose first revision came after the cut but was awaited.
+    """
+
+    revisions: tuple[tuple[str, int], ...]
+    missing: tuple[str, ...]
+    late: tuple[str, ...]
+
+
+def visible(spec: PipelineSpec, source: SourceSpec, partition: Partition, deliveries: Deliveries) -> Visible:
+    """What `source` shows to the pipeline's partition."""
+    as_of = spec.as_of.at(partition)
+    return _visible(
+        source, _window(spec, source, partition, as_of), as_of, deliveries, lambda declared: declared <= as_of
+    )
+
+
+def visible_sources(
+    spec: PipelineSpec, partition: Partition, deliveries: Mapping[str, Deliveries]
+) -> dict[str, Visible]:
+    """Source name -> what it shows to the partition."""
+    return {name: visible(spec, use.source, partition, deliveries.get(name, {})) for name, use in spec.sources.items()}
+
+
+def visible_labels(
+    spec: PipelineSpec, first: Partition, last: Partition, as_of: datetime, deliveries: Deliveries
+) -> Visible:
+    """The matured label deliveries of the pipeline partitions `first` to `last`, as known at a training's cut."""
+    source = spec.sources[spec.label.source].source
+    line = _timeline(source, spec.start, _year(last.end))
+    window = line.moments[bisect_right(line.ends, first.start) : bisect_left(line.starts, last.end)]
+
+    def awaited(declared: datetime) -> bool:
+        return declared <= as_of and spec.label.matures.after(declared, source.timezone) <= as_of
+
+    return _visible(source, window, as_of, deliveries, awaited)
+
+
+def matured(spec: PipelineSpec, partition: Partition, as_of: datetime) -> bool:
+    """Whether the partition's labels are declared final at a moment."""
+    source = spec.sources[spec.label.source].source
+    line = _timeline(source, spec.start, _year(partition.end))
+    rows = line.between(partition.start, partition.end)
+    return bool(rows) and all(
+        row[2] in source.missing or spec.label.matures.after(row[3], source.timezone) <= as_of for row in rows
+    )
+
+
+def label_keys(spec: PipelineSpec, partition: Partition) -> tuple[str, ...]:
+    """The label source's partitions that hold the labels of a pipeline partition."""
+    source = spec.sources[spec.label.source].source
+    return tuple(
+        row[2] for row in _timeline(source, spec.start, _year(partition.end)).between(partition.start, partition.end)
+    )
+
+
+def driving_keys(spec: PipelineSpec, partition: Partition) -> tuple[str, ...]:
+    """The driving source's partitions that hold the rows of a pipeline partition."""
+    line = _timeline(spec.driver, spec.start, _year(partition.end))
+    return tuple(row[2] for row in line.between(partition.start, partition.end))
+
+
+def thin(spec: PipelineSpec, partition: Partition) -> bool:
+    """Whether the lookback reaches back before the first delivery of a source: history is thin."""
+    reach = spec.lookback.before(partition.start, spec.timezone)
+    sources = [use.source for use in spec.sources.values() if use.source.grain != "none"]
+    return any(reach < Partition.on(s.grain, s.timezone, s.start or spec.start).start for s in sources)
+
+
+def _visible(
+    source: SourceSpec,
+    window: Iterable[_Moment],
+    as_of: datetime,
+    deliveries: Deliveries,
+    awaited: Callable[[datetime], bool],
+) -> Visible:
+    """What of a window is shown; `awaited` tells whether a declared moment was waited for."""
+    # A year of hours passes here millions of times: no list is made for a partition, the common one,
+    # delivered once and in time, ends with the first comparison, and its pair is shared by all cuts.
+    revisions, missing, late = [], [], []
+    show = revisions.append
+    for key, declared, first in window:
+        known = deliveries.get(key)
+        if known:
+            newest = known[-1]
+            if newest.known_at > as_of:
+                newest = next((one for one in reversed(known) if one.known_at <= as_of), None)
+            if newest is not None:
+                show(first if newest.revision == 1 else (key, newest.revision))
+            elif key not in source.missing and awaited(declared):
+                # what was declared missing was not waited for: a delivery after the cut does not show
+                show((key, known[0].revision))
+                late.append(key)
+        elif key not in source.missing and awaited(declared):
+            missing.append(key)
+    return Visible(tuple(revisions), tuple(missing), tuple(late))
+
+
+def _window(spec: PipelineSpec, source: SourceSpec, partition: Partition, as_of: datetime):
+    """The source partitions in reach of a pipeline partition, in order."""
+    if source.grain == "none":
+        return [("all", as_of, ("all", 1))]  # awaited by every cut
+    # a source that is available long before its partition begins shows partitions of the year after
+    lead = source.available.span if source.available.sign < 0 else Span()
+    line = _timeline(source, spec.start, _year(lead.after(max(partition.end, as_of), source.timezone)))
+    low = bisect_right(line.ends, spec.lookback.before(partition.start, spec.timezone))
+    high = max(bisect_left(line.starts, partition.end), bisect_right(line.declared, as_of))
+    return line.moments[low:high]
+
+
+class _Timeline:
+    """A source's partitions in order, with their declared moments: computed once for a year."""
+
+    def __init__(self, rows: list[tuple[datetime, datetime, str, datetime]]) -> None:
+        self.rows = rows
+        self.moments: list[_Moment] = [(key, declared, (key, 1)) for _, _, key, declared in rows]
+        self.starts = [row[0] for row in rows]
+        self.ends = [row[1] for row in rows]
+        self.declared = [row[3] for row in rows]
+
+    def between(self, start: datetime, end: datetime):
+        return self.rows[bisect_right(self.ends, start) : bisect_left(self.starts, end)]
+
+
+def _year(moment: datetime) -> int:
+    return moment.year
+
+
+@lru_cache(maxsize=64)
+def _timeline_of(grain, timezone: str, available, first: date, last: date | None, until: int) -> _Timeline:
+    begin = Partition.on(grain, timezone, first)
+    end = Partition.on(grain, timezone, date(until + 1, 1, 8))
+    if last is not None:
+        end = min(end, Partition.ending(grain, timezone, last))
+    every = partitions(begin, end) if begin.start <= end.start else []
+    return _Timeline([(p.start, p.end, p.key, available.at(p)) for p in every])
+
+
+def _timeline(source: SourceSpec, first: date, until: int) -> _Timeline:
+    return _timeline_of(source.grain, source.timezone, source.available, source.start or first, source.end, until)

@@ -1,0 +1,190 @@
+"""The gate's decision and the champion ledger's meaning: pure.
+
+Events are numbered from 1; `effective_from` is data time, `recorded_at` is wall-clock time. Among
+the promotions that are effective at a moment, the one with the highest number is the champion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from tasks.domain.partition import instant
+from tasks.domain.spec import GateSpec
+
+Verdict = Literal["promote", "keep", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One registered model version, enough to score with it.
+
+    Attributes:
+        version: MLflow's version number.
+        digest: SHA-256 of the model's bytes in the lake.
+        view: id of the feature view that it reads.
+    """
+
+    version: int
+    digest: str
+    view: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a gate saw: challenger and baseline on the same matured holdout.
+
+    Attributes:
+        metric: name of the metric compared.
+        challenger: its value for the challenger.
+        baseline: its value for the champion, or for the best constant when there is none.
+        baseline_version: the champion's version, or None for the constant.
+        gain: how much better the challenger is (positive is better, whatever the metric's direction).
+        low, high: confidence interval of the gain, by a paired bootstrap over whole partitions.
+        confidence: of that interval, two-sided.
+        rows, partitions: size of the holdout.
+        holdout: first and last partition key.
+    """
+
+    metric: str
+    challenger: float
+    baseline: float
+    baseline_version: int | None
+    gain: float
+    low: float
+    high: float
+    confidence: float
+    rows: int
+    partitions: int
+    holdout: tuple[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Evidence:
+        return cls(**{**values, "holdout": tuple(values["holdout"])})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the policy makes of the evidence.
+
+    Attributes:
+        verdict: what the evidence says.
+        promoted: whether the challenger becomes champion.
+        reason: in one sentence.
+    """
+
+    verdict: Verdict
+    promoted: bool
+    reason: str
+
+
+def decide(evidence: Evidence, policy: GateSpec) -> Decision:
+    """The verdict on a challenger.
+
+    `promote` when the whole interval of the gain lies above `min_gain`, `keep` when the whole
+    interval lies at or below it, `inconclusive` otherwise; what an undecided comparison does is
+    the policy's choice, but a comparison without a number never promotes.
+    """
+    against = f"champion {evidence.baseline_version}" if evidence.baseline_version is not None else "the best constant"
+    seen = (
+        f"{evidence.metric} {evidence.challenger:.4f} against {evidence.baseline:.4f} of {against}, "
+        f"gain {evidence.gain:+.4f} ({evidence.low:+.4f} to {evidence.high:+.4f} at {evidence.confidence:.0%}) "
+        f"on {evidence.rows} rows of {evidence.partitions} partitions"
+    )
+    if evidence.low > policy.min_gain:
+        return Decision("promote", True, f"better than {against}: {seen}")
+    if evidence.high <= policy.min_gain:
+        return Decision("keep", False, f"no better than {against}: {seen}")
+    if not all(map(math.isfinite, (evidence.challenger, evidence.gain, evidence.low, evidence.high))):
+        return Decision("inconclusive", False, f"the comparison gave no number: {seen}")
+    promoted = policy.inconclusive == "promote"
+    return Decision("inconclusive", promoted, f"undecided, so {'promoted' if promoted else 'kept'} by policy: {seen}")
+
+
+@dataclass(frozen=True)
+class LedgerEvent:
+    """One line of the champion ledger.
+
+    Attributes:
+        verdict: what the gate said.
+        from_model: champion before, or None.
+        to_model: champion from `effective_from` on; the same as `from_model` when nothing changed.
+        candidate: the challenger that was judged.
+        training: key of the training interval.
+        evidence: SHA-256 of the evidence, which lies at `evidence/<digest>.json`.
+        effective_from: data time, aware UTC.
+        recorded_at: wall clock, aware UTC.
+        actor, reason, run_id: who, why, in which run.
+        recipe: digest of label and parameters that the candidate was trained with.
+        number: 1-based place in the ledger, 0 before it is written.
+    """
+
+    verdict: Verdict
+    from_model: ModelRef | None
+    to_model: ModelRef | None
+    candidate: ModelRef
+    training: str
+    evidence: str
+    effective_from: datetime
+    recorded_at: datetime
+    actor: str
+    reason: str
+    run_id: str
+    recipe: str = ""
+    number: int = field(default=0, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        for name in ("effective_from", "recorded_at"):
+            values[name] = getattr(self, name).isoformat()
+        del values["number"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LedgerEvent:
+        models = {
+            name: ModelRef(**values[name]) if values.get(name) else None
+            for name in ("from_model", "to_model", "candidate")
+        }
+        times = {name: instant(values[name]) for name in ("effective_from", "recorded_at")}
+        plain = {name: values[name] for name in ("verdict", "training", "evidence", "actor", "reason", "run_id")}
+        return cls(**plain, **models, **times, recipe=values.get("recipe", ""), number=values.get("number", 0))
+
+
+def champion_at(
+    events: Sequence[LedgerEvent], moment: datetime, *, known_at: datetime | None = None
+) -> ModelRef | None:
+    """The champion that scores at a moment of data time, or None before the first.
+
+    Args:
+        events: in the order of the ledger.
+        moment: data time, for a partition its as_of.
+        known_at: answer as it was believed at this wall-clock moment; default: as known now.
+    """
+    champion = None
+    for event in events:
+        if event.effective_from <= moment and (known_at is None or event.recorded_at <= known_at):
+            champion = event.to_model
+    return champion
+
+
+def effective_from(
+    events: Sequence[LedgerEvent], training_as_of: datetime, lead: timedelta, last_published_as_of: datetime | None
+) -> datetime:
+    """From when a newly promoted champion scores.
+
+    Not before the training's knowledge cut plus its lead, not before the ledger's last event, and
+    later than the as_of of every partition already published: so what was published stays what an
+    as-of backfill gives back.
+    """
+    moments = [training_as_of + lead]
+    moments += [event.effective_from for event in events[-1:]]
+    if last_published_as_of is not None:
+        moments.append(last_published_as_of + timedelta(microseconds=1))
+    return max(moments)

@@ -1,0 +1,213 @@
+"""What one step hands to the next: small, frozen, JSON. Frames never cross a task boundary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from tasks.domain.promotion import Decision, Evidence, ModelRef
+
+
+class Result:
+    """Base: to and from JSON values by field names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return _build(cls, values)
+
+
+def _build(kind: Any, value: Any) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if value is None:
+        return None
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+    if origin is tuple:
+        inner = args[0] if len(args) == 2 and args[1] is Ellipsis else None
+        return tuple(_build(inner or args[i], item) for i, item in enumerate(value))
+    if origin is dict:
+        return {key: _build(args[1], item) for key, item in value.items()}
+    if args and type(None) in args:
+        return _build(next(arg for arg in args if arg is not type(None)), value)
+    return value
+
+
+@dataclass(frozen=True)
+class Landed(Result):
+    """One source partition after landing: status landed, duplicate (this digest is there) or declared missing."""
+
+    key: str
+    revision: int
+    rows: int
+    digest: str
+    known_at: str
+    status: str
+
+
+@dataclass(frozen=True)
+class IngestResult(Result):
+    """`ingest`: files of a source -> raw@version."""
+
+    source: str
+    version: int
+    partitions: tuple[Landed, ...]
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Validated(Result):
+    """One source partition after its contract: rows_in = clean + quarantined.
+
+    Status published, unchanged (it was clean), blocked, or superseded (somebody else judged it meanwhile).
+    """
+
+    key: str
+    revision: int
+    rows_in: int
+    clean: int
+    quarantined: int
+    status: str
+    reason: str = ""
+    docs: str = ""
+
+
+@dataclass(frozen=True)
+class ValidateResult(Result):
+    """`validate`: raw -> quarantine@version, then clean@version."""
+
+    source: str
+    clean_version: int
+    quarantine_version: int
+    partitions: tuple[Validated, ...]
+
+
+@dataclass(frozen=True)
+class PinnedPartition(Result):
+    """A pipeline partition that is due: its knowledge cut, its champion, and which inputs were late or thin."""
+
+    key: str
+    as_of: str
+    model: ModelRef
+    late: tuple[str, ...] = ()
+    thin: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped(Result):
+    """A pipeline partition that is not due, and why (published, no champion)."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PinResult(Result):
+    """`pin`: what is scored, with which champion, from which snapshots; resolved once, passed by value."""
+
+    pipeline: str
+    partitions: tuple[PinnedPartition, ...]
+    skipped: tuple[Skipped, ...]
+    snapshots: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TrainingPin(Result):
+    """`pin_training`: windows, snapshots and champion of one training."""
+
+    pipeline: str
+    training: str
+    as_of: str
+    train: tuple[str, str]
+    holdout: tuple[str, str]
+    view: str
+    champion: ModelRef | None
+    events: int
+    snapshots: dict[str, int]
+    done: int | None = None
+    """Number of the ledger event that already judged this training, or None."""
+
+
+@dataclass(frozen=True)
+class Featurized(Result):
+    """One pipeline partition's features: rows of the driving source in, rows out; the rest was filtered by the SQL."""
+
+    key: str
+    entities: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class FeaturizeResult(Result):
+    """`featurize`: features@version for each view."""
+
+    pipeline: str
+    versions: dict[str, int]
+    """Table name -> version."""
+    partitions: tuple[Featurized, ...]
+    computed: int
+
+
+@dataclass(frozen=True)
+class TrainResult(Result):
+    """`train`: a registered challenger."""
+
+    pipeline: str
+    training: str
+    model: ModelRef
+    run: str
+    rows: int
+    rounds: int
+    seconds: float
+    device: str
+    reused: bool
+
+
+@dataclass(frozen=True)
+class EvaluateResult(Result):
+    """`evaluate`: the evidence, its digest, and what the policy makes of it."""
+
+    pipeline: str
+    training: str
+    digest: str
+    evidence: Evidence
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class PromoteResult(Result):
+    """`promote`: the ledger event, the champion after it, and whether MLflow's alias follows."""
+
+    pipeline: str
+    number: int
+    verdict: str
+    promoted: bool
+    champion: int | None
+    effective_from: str
+    reason: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class Scored(Result):
+    """One published partition; driving = rows + quarantined + filtered. Status published or superseded."""
+
+    key: str
+    driving: int
+    rows: int
+    quarantined: int
+    filtered: int
+    model_version: int
+    status: str
+
+
+@dataclass(frozen=True)
+class ScoreResult(Result):
+    """`score`: predictions@version."""
+
+    pipeline: str
+    version: int
+    partitions: tuple[Scored, ...]

@@ -1,0 +1,66 @@
+"""The lake's tables: their names, and the columns that are Millrace's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Columns = Mapping[str, str]
+"""Column name -> type: string, int, float, bool, date, timestamp, local_timestamp, `list<float>` or `list<reason>`."""
+
+SOURCE_KEY = ("partition_key", "revision")
+PIPELINE_KEY = ("partition_key",)
+_SOURCE_COLUMNS = {"partition_key": "string", "revision": "int"}
+
+
+def raw(source: str) -> str:
+    return f"sources/{source}/raw"
+
+
+def clean(source: str) -> str:
+    return f"sources/{source}/clean"
+
+
+def quarantine(source: str) -> str:
+    return f"sources/{source}/quarantine"
+
+
+def features(pipeline: str, view: str) -> str:
+    return f"{pipeline}/features/{view}"
+
+
+def predictions(pipeline: str) -> str:
+    return f"{pipeline}/predictions"
+
+
+def raw_columns(columns: Columns) -> dict[str, str]:
+    """Delivered columns, the file's name, the line, and the table's key."""
+    return {**columns, "_file": "string", "_line": "int", **_SOURCE_COLUMNS}
+
+
+def clean_columns(columns: Columns) -> dict[str, str]:
+    """As raw, plus the moment from which the row is known."""
+    return {**columns, "_known_at": "timestamp", "_line": "int", **_SOURCE_COLUMNS}
+
+
+def quarantine_columns(columns: Columns) -> dict[str, str]:
+    """The rejected row, and why: the expectation, the column, the value as text, the file, the line."""
+    return {
+        **columns,
+        "_expectation": "string",
+        "_column": "string",
+        "_value": "string",
+        "_file": "string",
+        "_line": "int",
+        **_SOURCE_COLUMNS,
+    }
+
+
+def predictions_columns(entity: Columns, *, classes: bool, reasons: bool = False) -> dict[str, str]:
+    """Entity, key, score and model version.
+
+    For several classes also the class and all probabilities; with reasons, in the margin's units, a list of
+    {feature, value, contribution}, the largest contribution first.
+    """
+    several = {"predicted": "string", "scores": "list<float>"} if classes else {}
+    why = {"reasons": "list<reason>"} if reasons else {}
+    return {**entity, "partition_key": "string", "score": "float", **several, **why, "model_version": "int"}
