@@ -1,0 +1,235 @@
+"""A pipeline's feature SQL, computed for one knowledge cut after another.
+
+For each cut the database holds the cut views and nothing else, so what is outside of the cut can't
+be reached by any SQL: each source's view is made of exactly the visible revisions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from queue import SimpleQueue
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.errors import SqlError
+from tasks.sql.guard import ENTITIES, check_text
+from tasks.sql.session import explained, open_session, set_moments
+from tasks.sql.slices import Slices, SourceRows
+
+__all__ = ["Computed", "Cut", "FeatureEngine", "SourceRows"]
+
+Revisions = tuple[tuple[str, int], ...]
+"""(partition key, revision) pairs."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one pipeline partition may know.
+
+    Attributes:
+        partition_key: of the pipeline's partition.
+        as_of, start, end: knowledge cut and bounds, aware.
+        visible: source -> its visible revisions, in the order of time; a source left out shows no row.
+        driving: the driving source's revisions that hold the partition's entities.
+    """
+
+    partition_key: str
+    as_of: datetime
+    start: datetime
+    end: datetime
+    visible: Mapping[str, Revisions]
+    driving: Revisions
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One partition's features.
+
+    Attributes:
+        partition_key: of the pipeline's partition.
+        table: entity columns, then the features (string, int64, double or bool), sorted by entity.
+        entities: rows of the driving source; those that are not in `table` were filtered by the SQL.
+    """
+
+    partition_key: str
+    table: pa.Table
+    entities: int
+
+
+class FeatureEngine:
+    """Computes feature SQL over the rows of a run. A context manager.
+
+    Each computation runs in one thread of its own closed database, so its result does not depend on
+    how many run at a time.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, SourceRows],
+        *,
+        driver: str,
+        time: str | None,
+        entity: tuple[str, ...],
+        threads: int = 1,
+        memory_limit: str | None = None,
+    ) -> None:
+        """Cuts the rows into revisions and opens the databases.
+
+        Args:
+            driver: the source whose rows are scored.
+            time: its timestamp column that assigns a row to a partition, or None where grains are equal.
+            entity: the columns that name a row.
+            threads: cuts computed at a time by `compute_all`.
+            memory_limit: of each of these, in DuckDB's spelling.
+        """
+        self._slices = {name: Slices(rows) for name, rows in sources.items()}
+        self._driver = driver
+        self._time = time
+        self._entity = list(entity)
+        self._threads = threads
+        self._checked: set[str] = set()
+        self._sessions = [open_session(memory_limit=memory_limit) for _ in range(threads)]
+        self._free: SimpleQueue = SimpleQueue()
+        for session in self._sessions:
+            self._free.put(session)
+
+    def __enter__(self) -> FeatureEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def compute(self, sql: str, cut: Cut, *, file: str = "features.sql") -> Computed:
+        """The features of one partition.
+
+        Raises:
+            SqlError: the SQL is refused or fails, an entity comes out twice, is missing or is not
+                among the partition's entities, or a feature is infinite.
+        """
+        self._check(sql, file)
+        return self._compute(sql, cut, file)
+
+    def compute_all(self, sql: str, cuts: Iterable[Cut], *, file: str = "features.sql") -> Iterator[Computed]:
+        """The features of several partitions in the order of `cuts`, `threads` at a time; errors as in `compute`."""
+        self._check(sql, file)
+        waiting: deque = deque()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="features") as pool:
+            try:
+                for cut in cuts:
+                    waiting.append(pool.submit(self._compute, sql, cut, file))
+                    # bounds the finished tables that wait for a slow reader
+                    if len(waiting) > 2 * self._threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _check(self, sql: str, file: str) -> None:
+        if sql not in self._checked:
+            check_text(sql, file=file, views=[*self._slices, ENTITIES])
+            self._checked.add(sql)
+
+    def _compute(self, sql: str, cut: Cut, file: str) -> Computed:
+        entities = self._entities(cut)
+        session = self._free.get()
+        try:
+            for name, slices in self._slices.items():
+                session.register(name, slices.view(cut.visible.get(name, ())))
+            session.register(ENTITIES, entities)
+            set_moments(session, {"as_of": cut.as_of, "partition_start": cut.start, "partition_end": cut.end})
+            at = f"{file} for partition {cut.partition_key}"
+            with explained(at):
+                table = session.sql(sql).to_arrow_table()
+        finally:
+            self._free.put(session)
+        table = _normalised(table, self._entity, at)
+        _check_entities(table, entities, self._entity, at)
+        return Computed(cut.partition_key, table, entities.num_rows)
+
+    def _entities(self, cut: Cut) -> pa.Table:
+        rows = self._slices[self._driver].view(cut.driving)
+        if self._time is None:
+            return rows
+        moment = rows[self._time]
+        start, end = (pa.scalar(bound, pa.timestamp("us", tz="UTC")) for bound in (cut.start, cut.end))
+        return rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
+
+
+def _normalised(table: pa.Table, entity: list[str], at: str) -> pa.Table:
+    """Entity first, few types, one order of rows; a NaN is a missing value."""
+    lacking = [name for name in entity if name not in table.column_names]
+    if lacking:
+        raise SqlError(f"{at}: the entity column {lacking[0]!r} is not among the output columns")
+    names = entity + [name for name in table.column_names if name not in entity]
+    table = table.select(names)
+    columns = [
+        table[name] if name in entity else _feature(table[name], name, at, table.select(entity)) for name in names
+    ]
+    table = pa.table(columns, names=names)
+    return table.take(pc.sort_indices(table, [(name, "ascending") for name in entity])).combine_chunks()
+
+
+def _feature(column: pa.ChunkedArray, name: str, at: str, entities: pa.Table) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        return column
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0 and kind.precision == 38):
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise SqlError(f"{at}: {name!r} has a number that does not fit in 64 bits: {error}") from error
+    if not pa.types.is_floating(kind) and not pa.types.is_decimal(kind):
+        raise SqlError(f"{at}: the column {name!r} is of type {kind}, which is no feature")
+    column = column.cast(pa.float64())
+    column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    infinite = pc.fill_null(pc.is_inf(column), False)
+    if pc.any(infinite).as_py():
+        example = _text(entities, pc.index(infinite, True).as_py())
+        raise SqlError(f"{at}: {name!r} is infinite for {example}", hint="bound it, for instance with least()")
+    return column
+
+
+def _check_entities(table: pa.Table, entities: pa.Table, entity: list[str], at: str) -> None:
+    """Each row is one entity of the partition: rows are sorted, so doubles stand side by side."""
+    for name in entity:
+        if table[name].null_count:
+            raise SqlError(
+                f"{at}: {table[name].null_count} rows have no {name}, which is part of the entity",
+                hint=f"let the source's contract expect values in {name}, or leave the rows out with WHERE",
+            )
+    if table.num_rows > 1:
+        same = None
+        for name in entity:
+            column = table[name]
+            equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
+            same = equal if same is None else pc.and_(same, equal)
+        if pc.any(same).as_py():
+            example = _text(table.select(entity), pc.index(same, True).as_py())
+            raise SqlError(
+                f"{at}: {example} comes out more than once",
+                hint="join to one row for each entity: GROUP BY, QUALIFY row_number() = 1, or an ASOF JOIN",
+            )
+    if len(entity) == 1:
+        strange = table.select(entity).filter(pc.invert(pc.is_in(table[entity[0]], entities[entity[0]])))
+    else:
+        strange = table.select(entity).join(entities.select(entity), entity, join_type="left anti")
+    if strange.num_rows:
+        strange = strange.sort_by([(name, "ascending") for name in entity])
+        raise SqlError(
+            f"{at}: {_text(strange, 0)} is not among the partition's entities",
+            hint="select FROM entities, and join to it",
+        )
+
+
+def _text(entities: pa.Table, row: int) -> str:
+    return ", ".join(f"{name} {entities[name][row].as_py()!r}" for name in entities.column_names)
