@@ -1,0 +1,158 @@
+"""Boosting in one process: row groups in, a model out. Every way of training runs this very function.
+
+XGBoost asks for the data four times to build a quantile matrix on the CPU (twice on a GPU), so what was
+read and encoded once is kept in a scratch file and mapped from there: in memory there is one batch
+and the quantised matrix, never the data in full width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.compute.checkpoints import Checkpoint, Checkpoints, History
+from tasks.compute.encoding import Encoding
+from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
+
+Report = Callable[[str], None]
+"""Called with a phase, "reading" or "round", as a sign of life."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, as every process that takes part in it knows it.
+
+    Attributes:
+        data: the files.
+        encoding: of the features.
+        params: XGBoost's parameters under its own names, with the objective and the device.
+        rounds: boosting rounds in all.
+        whole: whether labels must be whole numbers.
+        external: whether the quantised matrix stays on disk (or, with a GPU, in the host's memory).
+        start: the checkpoint to go on from.
+        checkpoints: where the first process puts them.
+    """
+
+    data: TrainingData = field(repr=False)  # Dask logs a failed task's arguments: no category's text there
+    encoding: Encoding = field(repr=False)
+    params: Mapping[str, Any]
+    rounds: int
+    whole: bool
+    external: bool = False
+    start: Checkpoint | None = field(default=None, repr=False)
+    checkpoints: Checkpoints | None = None
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """What the first process hands back.
+
+    Attributes:
+        model: XGBoost's own format (UBJ).
+        history: metric -> value per round, from the first round on.
+        device: cpu or cuda, as the booster itself says.
+    """
+
+    model: bytes
+    history: History
+    device: str
+
+
+def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, report: Report) -> Boosted | None:
+    """Train on a hand of row groups, together with the other processes of the communicator, if there is one.
+
+    Args:
+        threads: threads of this process.
+        folder: a scratch folder of this process's own.
+        report: told of each batch read, and by the first process of each round done.
+
+    Returns:
+        The model, from the first process of the communicator; None from the others.
+    """
+    import xgboost
+    from xgboost import collective
+
+    params = {**job.params, "nthread": threads, "verbosity": 1, "seed_per_iteration": True}
+    metrics = params.pop("eval_metric")
+    with xgboost.config_context(nthread=threads, verbosity=1):
+        matrix = _matrix(job, hand, threads, folder, report)
+        report("reading")
+        model = bytearray(job.start.model) if job.start else None
+        booster = xgboost.Booster(
+            [*params.items(), *(("eval_metric", name) for name in metrics)], cache=[matrix], model_file=model
+        )
+        history: dict[str, list[float]] = {
+            name: list(values) for name, values in (job.start.history if job.start else {}).items()
+        }
+        first = collective.get_rank() == 0
+        for done in range(booster.num_boosted_rounds(), job.rounds):
+            # the round's number seeds the generator: one that goes on does not draw the first rounds' samples again
+            booster.update(matrix, iteration=done)
+            for name, value in _scores(booster.eval_set([(matrix, "train")], done)):
+                history.setdefault(name, []).append(value)
+            if first:  # one process speaks for all: the rounds of several would look like a faster pace
+                report("round")
+            if first and job.checkpoints and (done + 1) % job.checkpoints.every == 0 and done + 1 < job.rounds:
+                job.checkpoints.save(Checkpoint(done + 1, bytes(booster.save_raw("ubj")), history))
+        device = json.loads(booster.save_config())["learner"]["generic_param"]["device"].split(":")[0]
+        return Boosted(bytes(booster.save_raw("ubj")), history, device) if first else None
+
+
+def _scores(text: str) -> list[tuple[str, float]]:
+    # XGBoost says '[7]\ttrain-auc:0.68\ttrain-logloss:0.41'
+    found = []
+    for part in text.split("\t")[1:]:
+        name, _, value = part.partition(":")
+        found.append((name.removeprefix("train-"), float(value)))
+    return found
+
+
+def _matrix(job: Job, hand: Sequence[RowGroup], threads: int, folder: Path, report: Report):
+    import xgboost
+
+    class Batches(xgboost.DataIter):
+        """The batches of a hand, encoded when first asked for, mapped from scratch files afterwards."""
+
+        def __init__(self) -> None:
+            super().__init__(cache_prefix=str(folder / "pages") if job.external else None, release_data=True)
+            self.batches = batches_of(hand)
+            self.place = 0
+
+        def next(self, input_data: Callable) -> bool:
+            if self.place == len(self.batches):
+                return False
+            matrix, label = self._batch(self.place)
+            input_data(
+                data=matrix,
+                label=label,
+                feature_names=list(job.encoding.columns),
+                feature_types=list(job.encoding.kinds),
+            )
+            self.place += 1
+            report("reading")
+            return True
+
+        def reset(self) -> None:
+            self.place = 0
+
+        def _batch(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+            kept = folder / f"{place:06d}.npy", folder / f"{place:06d}.label.npy"
+            if not kept[1].exists():
+                matrix, label = read_rows(self.batches[place], job.data, job.encoding, whole=job.whole)
+                np.save(kept[0], matrix)
+                np.save(kept[1], label)
+                return matrix, label
+            return np.load(kept[0], mmap_mode="r"), np.load(kept[1])
+
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = Batches()
+    kind = xgboost.ExtMemQuantileDMatrix if job.external else xgboost.QuantileDMatrix
+    matrix = kind(batches, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
+    for file in folder.glob("*.npy"):
+        file.unlink()
+    return matrix

@@ -1,0 +1,164 @@
+"""Dask clusters: local processes, local GPUs, or an outside scheduler; gone when the block ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from tasks.compute.devices import find_gpus
+from tasks.compute.spread import Spread
+from tasks.errors import ClusterError, NoPlaceError
+
+_log = logging.getLogger(__name__)
+
+_CONFIG = {
+    # A training fills workers with data that it needs to the end: spilling it would thrash.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.98,
+    # Chunks are placed by row counts: stealing would only move data away from where it is needed.
+    "distributed.scheduler.work-stealing": False,
+    "distributed.comm.timeouts.connect": "20s",
+    "distributed.comm.timeouts.tcp": "30s",
+    # Its HTTP servers would need a free port each, and nobody looks at them.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning",
+}
+
+
+@contextmanager
+def open_cluster(
+    *,
+    scheduler: str | None,
+    workers: int,
+    threads: int,
+    memory_limit: str,
+    gpus: Sequence[str] | Literal["auto"] | int,
+    workdir: Path,
+    stall: float = 60.0,
+) -> Iterator[Spread]:
+    """A cluster for the length of a `with` block; no process of it outlives the block or this process.
+
+    Args:
+        scheduler: address of an outside Dask scheduler; None starts local processes.
+        workers: number of local worker processes; with GPUs it is one per GPU instead.
+        threads: threads of all local workers together.
+        memory_limit: of one worker, in Dask's spelling.
+        gpus: of a local cluster the UUIDs of the GPUs that are held for it, none for the CPU; of an outside
+            one "auto", or how many workers with a GPU to insist on.
+        workdir: where local workers put their scratch files.
+        stall: see `Spread`.
+
+    Raises:
+        ClusterError: no cluster came up, or too few GPUs are there.
+    """
+    import dask
+    import distributed  # noqa: F401  Its defaults must be in Dask's configuration before ours go over them.
+
+    _calm("distributed")
+    # the scheduler keeps its scratch files where this says, whatever the workers are told
+    with dask.config.set({**_CONFIG, "temporary-directory": str(workdir)}), ExitStack() as stack:
+        try:
+            if scheduler is not None:
+                place = _outside(stack, scheduler, gpus, stall)
+            else:
+                place = _local(stack, workers, threads, memory_limit, gpus or (), workdir, stall)
+        except (OSError, RuntimeError, TimeoutError) as error:
+            where = f"at {scheduler}" if scheduler else "of local processes"
+            raise ClusterError(f"no Dask cluster {where}: {error}", hint="see the log above for the workers") from error
+        _log.info("Dask: %d worker(s) of %d thread(s) on %s", place.workers, place.threads, place.device)
+        yield place
+
+
+def _local(
+    stack: ExitStack,
+    workers: int,
+    threads: int,
+    memory_limit: str,
+    gpus: Sequence[str],
+    workdir: Path,
+    stall: float,
+) -> Spread:
+    from distributed import Client, LocalCluster
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    count = len(gpus) or workers
+    each = max(1, threads // count)
+    kind = _cuda_cluster(gpus) if gpus else LocalCluster
+    common = {
+        "n_workers": count,
+        "threads_per_worker": each,
+        "memory_limit": memory_limit,
+        "host": "127.0.0.1",
+        # Any free port, and nothing served on it: Dask would take 8787, which somebody else may need.
+        "dashboard_address": "127.0.0.1:0",
+        "scheduler_kwargs": {"dashboard": False},
+        "local_directory": str(workdir),
+        "silence_logs": logging.ERROR,
+    }
+    cluster = stack.enter_context(kind(**common))
+    client = stack.enter_context(Client(cluster, timeout="30s"))
+    client.wait_for_workers(count, timeout=60)
+    client.register_plugin(_quiet_plugin())
+    return Spread(client, "cuda" if gpus else "cpu", count, each, stall=stall)
+
+
+def _cuda_cluster(gpus: Sequence[str]):
+    from functools import partial
+
+    from dask_cuda import LocalCUDACluster
+
+    return partial(LocalCUDACluster, CUDA_VISIBLE_DEVICES=list(gpus))
+
+
+def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stall: float) -> Spread:
+    from distributed import Client
+
+    client = stack.enter_context(Client(scheduler, timeout="10s"))
+    client.wait_for_workers(1, timeout=30)
+    counted = client.run(_gpus_of_worker) if gpus != 0 else {}
+    found = sum(1 for count in counted.values() if count)
+    if 0 < found < len(counted):
+        raise ClusterError(
+            f"of {len(counted)} workers at {scheduler} only {found} have a GPU", hint="use workers of one kind"
+        )
+    if gpus not in ("auto", 0) and found < gpus:
+        raise NoPlaceError(
+            f"train.gpus insists on {gpus} GPUs, {found} of the workers at {scheduler} have one",
+            hint="start `dask cuda worker` processes, or set train.gpus to auto",
+        )
+    nthreads = client.nthreads()
+    return Spread(client, "cuda" if found else "cpu", len(nthreads), min(nthreads.values()), outside=True, stall=stall)
+
+
+def _gpus_of_worker() -> int:
+    return len(find_gpus()[0])
+
+
+def _calm(logger: str) -> None:
+    """Dask tells each connection at level INFO: of no use beside a step's own lines."""
+    log = logging.getLogger(logger)
+    if log.getEffectiveLevel() == logging.INFO:
+        log.setLevel(logging.WARNING)
+
+
+def _quiet_plugin():
+    from distributed import WorkerPlugin
+
+    class StandardOutputToError(WorkerPlugin):
+        """XGBoost's library prints its warnings to standard output, which belongs to the step's result."""
+
+        name = "standard-output-to-error"
+
+        def setup(self, worker) -> None:
+            sys.stdout.flush()
+            os.dup2(2, 1)
+
+    return StandardOutputToError()

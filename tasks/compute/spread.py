@@ -1,0 +1,286 @@
+"""A training on the workers of a Dask cluster: each reads its own row groups, XGBoost's collective joins them.
+
+XGBoost's own Dask interface holds the data in full width in the workers' memory, has no way to get at a
+model before the last round, and waits for ever when a worker dies (dmlc/xgboost #9419, #6649). So the
+workers run our boosting inside `xgboost.dask.CommunicatorContext`, and this side looks after them.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tasks.compute.boosting import Boosted, Job, boost
+from tasks.compute.pace import Pace
+from tasks.compute.rows import RowGroup
+from tasks.compute.single import portable
+from tasks.errors import ClusterError, NoPlaceError, TrainingError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_WATCH_SECONDS = 0.5
+_SETTLE_SECONDS = 5.0
+"""How long the others are waited for after one worker failed: their errors may say more."""
+_COLLECTIVE_SECONDS = 120
+_TURN_SECONDS = 3600
+"""How long another training on the same workers is waited for."""
+_TRACKERS = "_millrace_trackers"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A running cluster as a place to train.
+
+    Attributes:
+        client: Dask's client.
+        device: what its workers train on.
+        workers: number of workers, one per GPU on CUDA.
+        threads: threads of one worker.
+        outside: whether the workers are somebody else's and stay.
+        stall: seconds of silence beyond the training's own pace after which it counts as hung.
+        external: whether the workers' matrices stay out of memory.
+        reason: why this place was chosen.
+    """
+
+    client: Client
+    device: str
+    workers: int
+    threads: int
+    outside: bool = False
+    stall: float = 60.0
+    external: bool = False
+    reason: str = ""
+
+    @property
+    def way(self) -> str:
+        return "cluster"
+
+    @property
+    def gpus(self) -> int:
+        return self.workers if self.device == "cuda" else 0
+
+    def run(self, job: Job, hands: Sequence[Sequence[RowGroup]]) -> Boosted:
+        """Train on one hand per worker.
+
+        Raises:
+            TrainingError: what XGBoost said of the data or the parameters.
+            ClusterError: a worker or the scheduler was lost, or no round came; it can go on from the last checkpoint.
+        """
+        return _Run(self, job, hands).result()
+
+
+@dataclass
+class _Run:
+    place: Spread
+    job: Job
+    hands: Sequence[Sequence[RowGroup]]
+    name: str = field(default_factory=lambda: f"millrace-training-{uuid.uuid4().hex[:8]}")
+    signs: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+
+    def result(self) -> Boosted:
+        with self._alone():
+            return self._run()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One training at a time on workers that others use too: two that each held half would wait for each other.
+
+        A lease that the scheduler takes back when this process is gone.
+        """
+        if not self.place.outside:
+            yield
+            return
+        from distributed import Semaphore
+
+        lease = Semaphore(max_leases=1, name="millrace-training")
+        if not lease.acquire(timeout=_TURN_SECONDS):
+            raise NoPlaceError(f"another training has held the Dask workers for {_TURN_SECONDS} s")
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # the scheduler is gone: so is the lease
+                lease.release()
+
+    def _run(self) -> Boosted:
+        client = self.place.client
+        workers = sorted(_alive(client))[: len(self.hands)]
+        if len(workers) < len(self.hands):
+            raise ClusterError(f"{len(self.hands)} Dask workers are needed, {len(workers)} are there")
+        client.subscribe_topic(self.name, lambda event: self.signs.put(event[1]))
+        futures: list[Future] = []
+        try:
+            host = urlsplit(client.scheduler.address).hostname
+            tracker = client.run_on_scheduler(_start_tracker, name=self.name, workers=len(workers), host=host)
+            futures = [
+                client.submit(
+                    _train_on_worker, self.job, tuple(hand), tracker, self.name, self.place.threads,
+                    key=f"train-{place}-{self.name}", workers=[worker], allow_other_workers=False, pure=False,
+                )
+                for place, (worker, hand) in enumerate(zip(workers, self.hands, strict=True))
+            ]  # fmt: skip
+            return self._watch(futures, workers)
+        except OSError as error:
+            raise ClusterError(f"the Dask scheduler was lost: {error}", hint="run the step again") from error
+        finally:
+            self._leave(futures, workers)
+
+    def _watch(self, futures: list[Future], workers: list[str]) -> Boosted:
+        pace = Pace(limit=self.place.stall, now=time.monotonic())
+        while not all(future.done() for future in futures):
+            self._look(futures, workers, pace)
+            time.sleep(_WATCH_SECONDS / 5 if not pace.silence(time.monotonic()) > 5 else _WATCH_SECONDS)
+        results = [self._outcome(future) for future in futures]
+        errors = [error for error, _ in results if error is not None]
+        if errors:
+            self._raise(errors, workers)
+        return next(value for _, value in results if value is not None)
+
+    def _look(self, futures: list[Future], workers: list[str], pace: Pace) -> None:
+        while True:
+            try:
+                pace.beat(self.signs.get_nowait(), time.monotonic())
+            except queue.Empty:
+                break
+        self._check_lost(workers)
+        if any(future.status in ("error", "cancelled", "lost") for future in futures):
+            until = time.monotonic() + _SETTLE_SECONDS
+            while time.monotonic() < until and not all(future.done() for future in futures):
+                time.sleep(_WATCH_SECONDS)
+            self._raise(
+                [error for future in futures if future.done() for error in [self._outcome(future)[0]] if error], workers
+            )
+        if pace.hung(time.monotonic()):
+            raise ClusterError(
+                f"the workers gave no sign of life for {pace.silence(time.monotonic()):.0f} s, {pace.allowed():.0f} s are allowed",
+                hint="the cluster was ended, and the training goes on from its last checkpoint",
+            )
+
+    def _outcome(self, future: Future) -> tuple[BaseException | None, Boosted | None]:
+        from concurrent.futures import CancelledError
+
+        from distributed.scheduler import KilledWorker
+
+        try:
+            if future.status == "finished":
+                return None, future.result(timeout=60)
+            error = future.exception(timeout=5)
+            if isinstance(error, KilledWorker):
+                return ClusterError(f"a worker died again and again: {error}"), None
+            return error, None
+        except (CancelledError, TimeoutError) as error:
+            return ClusterError(f"a worker's task was lost ({type(error).__name__})"), None
+
+    def _raise(self, errors: list[BaseException], workers: list[str]) -> None:
+        """What went wrong: the data's own error first; of several workers' XGBoost errors a lost peer is the usual cause."""
+        own = [
+            error for error in errors if isinstance(error, TrainingError) and not error.message.startswith("XGBoost: ")
+        ]
+        if own:
+            raise own[0]
+        # A survivor's error may come before the scheduler has noticed the loss that caused it.
+        time.sleep(2 * _WATCH_SECONDS)
+        self._check_lost(workers, errors[0] if errors else None)
+        cause = errors[0] if errors else None
+        peers = [e for e in errors if isinstance(e, TrainingError) and _NETWORK.search(e.message)]
+        if cause is None or (len(workers) > 1 and len(peers) == len(errors)):
+            raise ClusterError(
+                f"the workers lost each other: {cause}", hint="the training goes on from its last checkpoint"
+            ) from cause
+        raise next((error for error in errors if error not in peers), cause)
+
+    def _check_lost(self, workers: list[str], cause: BaseException | None = None) -> None:
+        lost = set(workers) - _alive(self.place.client)
+        if lost:
+            raise ClusterError(
+                f"{len(lost)} of {len(workers)} Dask workers were lost in training: {', '.join(sorted(lost))}",
+                hint="out of memory is the usual cause; the training goes on from its last checkpoint",
+            ) from cause
+
+    def _leave(self, futures: list[Future], workers: list[str]) -> None:
+        """Nothing of this run stays on a cluster that goes on without us: no task, no tracker, no stuck thread."""
+        client = self.place.client
+        failed = any(future.status != "finished" for future in futures)
+        try:
+            client.unsubscribe_topic(self.name)
+            client.cancel(futures, force=True)
+            client.run_on_scheduler(_stop_tracker, name=self.name)
+            if failed and self.place.outside:
+                # a thread inside XGBoost's collective can't be interrupted: its worker is started anew by its nanny
+                there = _alive(client)
+                client.restart_workers([one for one in workers if one in there], timeout=30, raise_for_error=False)
+        except Exception:  # the cluster is gone, or going: what is raised tells why
+            if not failed:
+                raise
+
+
+_NETWORK = re.compile(
+    r"connection|socket|\b(poll|peer|timed? ?out|tracker|recv|send|rabit|comm)\b|allreduce|broadcast|collective",
+    re.IGNORECASE,
+)
+
+
+def _alive(client: Client) -> set[str]:
+    """The workers' addresses, asked of the scheduler: what the client remembers is at times an empty list.
+
+    Raises:
+        ClusterError: the scheduler does not answer.
+    """
+    try:
+        return set(client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=30)["workers"])
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"the Dask scheduler was lost: {error}", hint="run the step again") from error
+
+
+def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, topic: str, threads: int) -> Boosted | None:
+    import tempfile
+
+    from distributed import get_worker
+    from xgboost.dask import CommunicatorContext
+
+    worker = get_worker()
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=worker.local_directory, ignore_cleanup_errors=True) as folder,
+            CommunicatorContext(**tracker),
+        ):
+            return boost(
+                job, hand, threads=threads, folder=Path(folder), report=lambda phase: worker.log_event(topic, phase)
+            )
+    except Exception as error:
+        raise portable(error) from None
+
+
+def _start_tracker(dask_scheduler: Any, *, name: str, workers: int, host: str) -> dict[str, Any]:
+    """On the scheduler, which every worker reaches: what brings XGBoost's workers together."""
+    from xgboost.tracker import RabitTracker
+
+    tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
+    tracker.start()
+    if not hasattr(dask_scheduler, _TRACKERS):
+        setattr(dask_scheduler, _TRACKERS, {})
+    getattr(dask_scheduler, _TRACKERS)[name] = tracker
+    return {**tracker.worker_args(), "dmlc_timeout": _COLLECTIVE_SECONDS}
+
+
+def _stop_tracker(dask_scheduler: Any, *, name: str) -> None:
+    tracker = getattr(dask_scheduler, _TRACKERS, {}).pop(name, None)
+    if tracker is not None:
+        # in a thread: it may wait for workers that are gone, and this is the scheduler's event loop
+        threading.Thread(target=_free, args=(tracker,), daemon=True).start()
+
+
+def _free(tracker: Any) -> None:
+    from xgboost.core import XGBoostError
+
+    with suppress(XGBoostError):
+        tracker.free()
