@@ -1,0 +1,184 @@
+"""Resolve once, pass by value: which champion scores what, from which snapshots, or why not.
+
+Every later step gets versions from here and never asks for the newest of anything. This module
+imports nothing heavy, since it is asked every second while a partition waits for its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tasks.domain import cut, tables
+from tasks.domain.cut import Deliveries, Visible
+from tasks.domain.partition import Partition, iso
+from tasks.domain.promotion import LedgerEvent, champion_at
+from tasks.domain.results import PinnedPartition, PinResult, Skipped, TrainingPin
+from tasks.domain.spec import PipelineSpec
+from tasks.domain.training import training_window
+from tasks.errors import NotReadyError
+from tasks.lake import Lake
+from tasks.lake.deliveries import deliveries
+
+
+@dataclass(frozen=True)
+class State:
+    """What the lake holds for a pipeline, read once.
+
+    Attributes:
+        snapshots: table name -> version.
+        deliveries: source name -> its clean deliveries at that version.
+        events: the champion ledger.
+        published: partition key -> model version, of the predictions table.
+    """
+
+    snapshots: dict[str, int]
+    deliveries: dict[str, Deliveries]
+    events: tuple[LedgerEvent, ...]
+    published: dict[str, int]
+
+
+def read_state(spec: PipelineSpec, lake: Lake) -> State:
+    """The pipeline's state from commit metadata and the ledger alone."""
+    snapshots, delivered = {}, {}
+    for name in spec.sources:
+        table = lake.table(tables.clean(name))
+        snapshots[table.name] = version = table.version()
+        delivered[name] = deliveries(lake, name, version)
+    table = lake.table(tables.predictions(spec.pipeline))
+    snapshots[table.name] = version = table.version()
+    entries = table.entries(version=version)
+    events = tuple(LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events())
+    return State(
+        snapshots,
+        delivered,
+        events,
+        {key[0]: entry.meta["model_version"] for key, entry in entries.items()},
+    )
+
+
+def pin(
+    *,
+    spec: PipelineSpec,
+    partitions: Sequence[Partition],
+    lake: Lake,
+    force: bool = False,
+    now: datetime | None = None,
+) -> PinResult:
+    """Pin the partitions that are due: neither published (unless `force`) nor without a champion.
+
+    Args:
+        force: also what is published already.
+        now: partitions whose as_of is later are skipped, since more may become known until then;
+            default: the clock.
+
+    Raises:
+        NotReadyError: inputs are still expected and nothing else is due.
+    """
+    state = read_state(spec, lake)
+    now = now or datetime.now(UTC)
+    pinned, skipped, missing = [], [], []
+    for partition in partitions:
+        as_of = spec.as_of.at(partition)
+        model = champion_at(state.events, as_of)
+        if partition.key in state.published and not force:
+            skipped.append(Skipped(partition.key, f"published, by version {state.published[partition.key]}"))
+        elif not _within(spec, partition):
+            skipped.append(
+                Skipped(partition.key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}")
+            )
+        elif as_of > now:
+            skipped.append(Skipped(partition.key, f"its as_of {iso(as_of)} is still to come"))
+        elif model is None:
+            skipped.append(Skipped(partition.key, "no champion"))
+        else:
+            seen = cut.visible_sources(spec, partition, state.deliveries)
+            lacking = missing_inputs(seen)
+            if lacking:
+                missing.append(lacking)
+                skipped.append(Skipped(partition.key, f"waits for {_list(lacking)}"))
+            else:
+                late = tuple(f"{name}/{key}" for name, one in seen.items() for key in one.late)
+                pinned.append(PinnedPartition(partition.key, iso(as_of), model, late, cut.thin(spec, partition)))
+    if missing and not pinned:
+        raise not_ready(spec, [name for names in missing for name in names])
+    return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots)
+
+
+def waiting(*, spec: PipelineSpec, partitions: Sequence[Partition], lake: Lake) -> tuple[str, ...]:
+    """The inputs that the partitions wait for, as `source/partition`; empty when a pin would go on."""
+    try:
+        pin(spec=spec, partitions=partitions, lake=lake)
+    except NotReadyError as error:
+        return error.missing
+    return ()
+
+
+def pin_training(*, spec: PipelineSpec, training: Partition, view: str, lake: Lake) -> TrainingPin:
+    """Pin one training: its windows, snapshots, and the champion that it must beat.
+
+    Raises:
+        NotReadyError: features' inputs or labels of the windows are still expected.
+        TrainingError: too little history.
+    """
+    state = read_state(spec, lake)
+    window = training_window(spec, training)
+    every = [*window.train_partitions, *window.holdout_partitions]
+    lacking: dict[str, None] = {}
+    for partition in every:
+        lacking.update(dict.fromkeys(missing_inputs(cut.visible_sources(spec, partition, state.deliveries))))
+    labels = cut.visible_labels(
+        spec, window.train[0], window.holdout[1], window.as_of, state.deliveries[spec.label.source]
+    )
+    lacking.update(dict.fromkeys(f"{spec.label.source}/{key}" for key in labels.missing))
+    if lacking:
+        raise not_ready(spec, list(lacking))
+    done = [
+        event
+        for event in state.events
+        if event.training == training.key and event.candidate.view == view and event.recipe == spec.recipe
+    ]
+    return TrainingPin(
+        pipeline=spec.pipeline,
+        training=training.key,
+        as_of=iso(window.as_of),
+        train=(window.train[0].key, window.train[1].key),
+        holdout=(window.holdout[0].key, window.holdout[1].key),
+        view=view,
+        champion=state.events[-1].to_model if state.events else None,
+        events=len(state.events),
+        snapshots=state.snapshots,
+        done=done[-1].number if done else None,
+    )
+
+
+def training_waiting(*, spec: PipelineSpec, training: Partition, lake: Lake) -> tuple[str, ...]:
+    """The inputs that a training waits for, as `source/partition`."""
+    try:
+        pin_training(spec=spec, training=training, view="", lake=lake)
+    except NotReadyError as error:
+        return error.missing
+    return ()
+
+
+def missing_inputs(seen: Mapping[str, Visible]) -> tuple[str, ...]:
+    """The awaited deliveries that are not there, as `source/partition`."""
+    return tuple(f"{name}/{key}" for name, one in seen.items() for key in one.missing)
+
+
+def not_ready(spec: PipelineSpec, missing: list[str]) -> NotReadyError:
+    names = list(dict.fromkeys(missing))
+    return NotReadyError(
+        f"{spec.pipeline} waits for {_list(names)}",
+        missing=tuple(names),
+        hint="ingest what is named (`millrace run ingest SOURCE PARTITION`), or declare it under `missing` of its source",
+    )
+
+
+def _within(spec: PipelineSpec, partition: Partition) -> bool:
+    return spec.first.start <= partition.start and (spec.last is None or partition.start <= spec.last.start)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

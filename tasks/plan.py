@@ -1,0 +1,130 @@
+"""What is due, computed from the state of the tables and of the landing zone alone.
+
+Events only wake this up: a lost, doubled or merged event changes nothing. It looks at live
+partitions; history is worked on when somebody asks (a backfill).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from tasks.domain import cut, tables
+from tasks.domain.partition import Grain, Partition, iso, partitions
+from tasks.domain.promotion import LedgerEvent, champion_at
+from tasks.domain.results import Result
+from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
+from tasks.lake.deliveries import deliveries
+
+REACH = timedelta(days=7)
+"""How far back what became due while the platform was down is caught up by itself."""
+
+
+@dataclass(frozen=True)
+class Due(Result):
+    """One partition that a run should be started for.
+
+    Attributes:
+        step: ingest or score.
+        name: source or pipeline.
+        key: partition key.
+        token: digest of the state that makes it due and of the hour; the same starts one run only.
+    """
+
+    step: Literal["ingest", "score"]
+    name: str
+    key: str
+    token: str
+
+
+def due_ingests(*, source: SourceSpec, lake: Lake, landing: ObjectStore, root: str, now: datetime) -> Iterator[Due]:
+    """Live partitions whose file is not in the raw table, has changed since, or was landed but never judged."""
+    if source.grain == "none":
+        return
+    raw, judged = (lake.table(name(source.name)) for name in (tables.raw, tables.quarantine))
+    clean = lake.table(tables.clean(source.name)).entries()
+    blocked = {key for key, entry in judged.entries().items() if entry.meta["outcome"]["status"] == "blocked"}
+    newest: dict[str, tuple[int, Entry]] = {}
+    for (key, revision), entry in raw.entries().items():
+        if key not in newest or int(revision) > newest[key][0]:
+            newest[key] = (int(revision), entry)
+    for partition in _live(source, now):
+        uri = source.location(partition, root)
+        info = landing.head(uri)
+        revision, entry = newest.get(partition.key, (0, None))
+        landed = (partition.key, revision)
+        if info is not None and (entry is None or _changed(info, entry, landing)):
+            yield Due("ingest", source.name, partition.key, _token(now, iso(info.modified), info.size))
+        elif revision and landed not in clean and landed not in blocked:
+            yield Due("ingest", source.name, partition.key, _token(now, "judge", landed))
+
+
+def _changed(info: ObjectInfo, entry: Entry, landing: ObjectStore) -> bool:
+    """Whether a file holds other bytes than its newest revision; read only where its listing leaves that open.
+
+    Limitation: S3 tells whole seconds, so other bytes of the same size in the same second are not noticed.
+    """
+    seen = entry.meta
+    if info.size != seen["size"]:
+        return True
+    if iso(info.modified) == seen["modified"]:
+        return False
+    return hashlib.sha256(landing.get(info.key)).hexdigest() != seen["digest"]
+
+
+def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due]:
+    """Live partitions that are not published, have a champion, and whose inputs are all there."""
+    table = lake.table(tables.predictions(spec.pipeline))
+    published = table.entries(version=table.version())
+    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events()]
+    delivered = {name: deliveries(lake, name, lake.table(tables.clean(name)).version()) for name in spec.sources}
+    for partition in _due_partitions(spec, now):
+        model = champion_at(events, spec.as_of.at(partition))
+        if (partition.key,) in published or model is None:
+            continue
+        seen = cut.visible_sources(spec, partition, delivered)
+        if not any(one.missing for one in seen.values()):
+            state = {name: one.revisions for name, one in seen.items()}
+            yield Due("score", spec.pipeline, partition.key, _token(now, model.version, state))
+
+
+def _live(source: SourceSpec, now: datetime) -> list[Partition]:
+    """The live partitions that became known, as declared, within REACH."""
+    found = _within_reach(source.grain, source.timezone, source.declared, now)
+    first = source.start and Partition.on(source.grain, source.timezone, source.start)
+    last = source.end and Partition.ending(source.grain, source.timezone, source.end)
+    return [
+        p for p in found if not source.is_history(p) and (first is None or p >= first) and (last is None or p <= last)
+    ]
+
+
+def _due_partitions(spec: PipelineSpec, now: datetime) -> list[Partition]:
+    """The live partitions whose as_of was within REACH."""
+    driver = spec.driver
+    return [
+        p
+        for p in _within_reach(spec.grain, spec.timezone, spec.as_of.at, now)
+        if p >= spec.first
+        and (spec.last is None or p <= spec.last)
+        and not driver.is_history(Partition.containing(driver.grain, driver.timezone, p.start))
+    ]
+
+
+def _within_reach(
+    grain: Grain, timezone: str, moment: Callable[[Partition], datetime], now: datetime
+) -> list[Partition]:
+    """The partitions whose moment, however far from their start, lies in the last days before now."""
+    present = Partition.containing(grain, timezone, now)
+    offset = moment(present) - present.start
+    first = Partition.containing(grain, timezone, now - REACH - offset).previous()
+    last = Partition.containing(grain, timezone, now - offset).next()
+    return [p for p in partitions(first, last) if now - REACH <= moment(p) <= now]
+
+
+def _token(now: datetime, *state: object) -> str:
+    """Digest of the state and the hour: a run that failed is started again an hour later, not every few minutes."""
+    return hashlib.sha256(repr((now.strftime("%Y-%m-%dT%H"), state)).encode()).hexdigest()[:12]
