@@ -1,0 +1,1 @@
+"""The `millrace` command: composes the verbs, as the DAGs do, without Airflow."""

@@ -1,0 +1,76 @@
+"""`millrace check`: every source and pipeline read, bound and compiled, without data."""
+
+from __future__ import annotations
+
+from tasks.command.names import known_part
+from tasks.errors import MillraceError, SpecError
+from tasks.settings import (
+    Settings,
+    contract_file,
+    features_sql,
+    load_pipeline,
+    load_source,
+    pipeline_names,
+    source_names,
+)
+
+
+def check(settings: Settings, names: list[str]) -> list[tuple[str, str, str]]:
+    """(kind, name, problem or '') of the sources and pipelines; all of them when no names are given."""
+    known = {
+        **{n: "source" for n in source_names(settings.config)},
+        **{n: "pipeline" for n in pipeline_names(settings.config)},
+    }
+    for name in names:
+        known_part(settings, name)
+    return [(kind, name, _problem(settings, kind, name)) for name, kind in known.items() if not names or name in names]
+
+
+def _problem(settings: Settings, kind: str, name: str) -> str:
+    try:
+        if kind == "source":
+            check_source(settings, load_source(settings.config, name))
+        else:
+            check_pipeline(settings, name)
+    except (MillraceError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def check_source(settings: Settings, source) -> None:
+    """The source's contract fits its columns."""
+    file = contract_file(settings.config, source)
+    if file is not None:
+        from tasks.quality import check_suite
+
+        check_suite(file, dict(source.columns))
+
+
+def check_pipeline(settings: Settings, name: str) -> None:
+    """The spec, its features, its label and its parameters fit together."""
+    from tasks.compute.params import check_params
+    from tasks.featurize import view_of
+    from tasks.sql.guard import describe
+    from tasks.sql.labels import check_label
+
+    spec = load_pipeline(settings.config, name)
+    shared = source_names(settings.config)
+    if name in shared:
+        raise SpecError(
+            f"pipeline {name!r} has the name of a shared source", hint="their DAGs and tables would collide: rename one"
+        )
+    for use in spec.sources.values():
+        check_source(settings, use.source)
+    file = str(settings.config / "pipelines" / name / spec.features)
+    sql = features_sql(settings.config, spec)
+    view = view_of(spec, sql)
+    describe(sql, sources=view["sources"], driver=view["driver"], entity=spec.entity, file=file)
+    label = spec.sources[spec.label.source].source
+    check_label(
+        spec.label.sql,
+        unlabelled=spec.label.unlabelled,
+        columns=dict(label.columns),
+        objective=spec.train.objective,
+        file=str(settings.config / "pipelines" / name / "pipeline.yaml"),
+    )
+    check_params(spec.train.objective, dict(spec.train.params))

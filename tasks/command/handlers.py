@@ -1,0 +1,236 @@
+"""One function per command: options in, work done, result printed."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.command import output
+from tasks.domain.results import Result
+from tasks.domain.run import RunRef
+from tasks.errors import NotReadyError, PartitionKeyError, SpecError, Terminal, UsageError
+from tasks.settings import Settings, load_settings
+
+
+def up(options: argparse.Namespace) -> None:
+    from tasks.command.demo import start
+    from tasks.services import addresses
+
+    settings = load_settings()
+    start(settings)
+    where = addresses(settings)
+    text = f"Airflow  {where.airflow}   user {where.user}, password {where.password}\nMLflow   {where.mlflow}"
+    output.emit(vars(where), text, as_json=options.json)
+
+
+def down(options: argparse.Namespace) -> None:
+    from tasks import services
+
+    services.down(load_settings())
+    output.emit({"down": True}, "everything has ended", as_json=options.json)
+
+
+def clean(options: argparse.Namespace) -> None:
+    from tasks import services
+
+    settings = load_settings()
+    services.clean(settings)
+    output.emit({"removed": str(settings.home)}, f"removed {settings.home}", as_json=options.json)
+
+
+def status(options: argparse.Namespace) -> int:
+    from tasks.command.status import pipelines_status
+    from tasks.lake import open_lake
+    from tasks.services import status as services_status
+
+    settings = load_settings()
+    if options.rebuild:
+        open_lake(settings).drop_state()
+    parts = services_status(settings)
+    lines = pipelines_status(settings)
+    text = output.table(("service", "state", "address"), [(p.name, p.state, p.address) for p in parts])
+    text += "\n\n" + output.table(
+        ("pipeline", "champion", "since", "partitions", "newest", "problem"),
+        [tuple("" if value is None else value for value in line.values()) for line in lines],
+    )
+    output.emit({"services": [vars(part) for part in parts], "pipelines": lines}, text, as_json=options.json)
+    return 0
+
+
+def demo(options: argparse.Namespace) -> None:
+    from tasks.command.demo import demo as run_demo
+    from tasks.command.demo import report
+
+    summary = run_demo(load_settings())
+    output.emit(summary, report(summary), as_json=options.json)
+
+
+def feed(options: argparse.Namespace) -> None:
+    from tasks.command.demo import unless_equal
+    from tasks.feed import feed as deal
+    from tasks.lake import open_landing
+
+    settings = load_settings()
+    put = unless_equal(open_landing(settings), settings.landing_uri)
+    fed = deal(put=put, sources=options.sources, first=options.first, last=options.last)
+    text = f"{fed.files} files, {fed.rows} rows, {fed.bytes / 1e6:.1f} MB in {settings.landing_uri}"
+    output.emit(fed.to_dict(), text, as_json=options.json)
+
+
+def check(options: argparse.Namespace) -> int:
+    from tasks.command.check import check as check_all
+
+    found = check_all(load_settings(), options.names)
+    rows = [(kind, name, problem or "ok") for kind, name, problem in found]
+    value = [{"kind": kind, "name": name, "problem": problem} for kind, name, problem in found]
+    output.emit(value, output.table(("kind", "name", "state"), rows), as_json=options.json)
+    return 1 if any(problem for *_, problem in found) else 0
+
+
+def run(options: argparse.Namespace) -> None:
+    from tasks.command.names import known_pipeline, known_source
+    from tasks.command.steps import SOURCE_VERBS, Steps
+
+    settings = load_settings()
+    given = _given(options)
+    with output.progress(f"{options.verb} {options.name}") as show:
+        steps = Steps(settings, identity(), output.say, show, force=options.force, given=given)
+        if options.verb in SOURCE_VERBS:
+            known_source(settings, options.name)
+            results = _of_sources(settings, steps, options)
+        else:
+            known_pipeline(settings, options.name)
+            texts = steps.runs(options.verb, options.name, options.partition)
+            results = [steps.pipeline(options.verb, options.name, text) for text in texts]
+    values = [result.to_dict() for result in results]
+    text = "\n".join(json.dumps(value, indent=2) for value in values)
+    output.emit(values[0] if len(values) == 1 else values, text, as_json=options.json)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Result]:
+    """The results of earlier verbs, from --input."""
+    from tasks.command.steps import RESULTS
+
+    if not options.input:
+        return {}
+    try:
+        text = sys.stdin.read() if options.input == "-" else Path(options.input).read_text(encoding="utf-8")
+        given = {verb: RESULTS[verb].from_dict(value) for verb, value in json.loads(text or "{}").items()}
+    except OSError as error:
+        raise UsageError(f"--input: {options.input} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"--input: expected a JSON object of verbs and their results: {error!r}") from error
+    for verb, result in given.items():
+        subject = getattr(result, "pipeline", getattr(result, "source", None))
+        if subject != options.name:
+            raise UsageError(f"--input: the result of {verb} is about {subject!r}, not about {options.name!r}")
+    return given
+
+
+def _of_sources(settings: Settings, steps, options: argparse.Namespace) -> list[Result]:
+    """A source's verb for one source, or for all of a pipeline; what stops one source holds up no other."""
+    from tasks.command.steps import sources_of
+
+    results, problem = [], None
+    for source in sources_of(settings, options.name):
+        try:
+            text = _in_source(settings, options.name, source, options.partition)
+            results.append(steps.source(options.verb, source.name, text))
+        except (Terminal, NotReadyError) as error:
+            if isinstance(error, UsageError | PartitionKeyError):
+                raise
+            if problem is not None:
+                output.say(f"millrace: {problem}")
+            problem = error
+    if problem is not None:
+        raise problem
+    return results
+
+
+def backfill(options: argparse.Namespace) -> int:
+    from tasks.command import airflow as through
+    from tasks.command.names import known_pipeline
+    from tasks.services import AirflowApi
+    from tasks.settings import load_pipeline
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    spec = load_pipeline(settings.config, options.pipeline)
+    stages = options.stages.split(",")
+    unknown = [stage for stage in stages if stage not in ("ingest", "score")]
+    if unknown:
+        raise UsageError(f"--stages: {unknown[0]!r} is none of ingest, score")
+    if options.last < options.first:
+        raise UsageError(f"--to {options.last} is before --from {options.first}")
+    api = AirflowApi(settings)
+    if "ingest" in stages:
+        chunks = through.ingest_chunks(spec, options.first, options.last)
+        through.run_chunks(api, "partitions ingested", chunks)
+    published, left = 0, []
+    if "score" in stages:
+        chunks = through.score_chunks(spec, options.first, options.last)
+        if not chunks:
+            raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
+        for ended in through.run_chunks(api, "partitions scored", chunks, force=options.force):
+            pinned = api.result(ended.dag_id, ended.run_id, "pin")
+            left += [f"{one['key']}: {one['reason']}" for one in pinned["skipped"]]
+            done, lost = through.scored(api, ended, [one["key"] for one in pinned["partitions"]])
+            published += done
+            left += lost
+    waiting = [text for text in left if ": waits for" in text or ": not published" in text]
+    text = f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
+    output.emit({"published": published, "left": left}, text, as_json=options.json)
+    return 1 if waiting else 0
+
+
+def due(options: argparse.Namespace) -> None:
+    from tasks.command.due import due as due_now
+
+    found = due_now(load_settings(), datetime.now(UTC))
+    text = output.table(("step", "name", "partition"), [(one.step, one.name, one.key) for one in found])
+    output.emit([one.to_dict() for one in found], text, as_json=options.json)
+
+
+def airflow(options: argparse.Namespace) -> None:
+    from tasks.services import airflow_environment
+
+    environment = airflow_environment(load_settings())
+    os.execvpe(sys.executable, [sys.executable, "-P", "-m", "airflow", *options.words], environment)
+
+
+def identity() -> RunRef:
+    """Who runs: what the scheduler says, else this user."""
+    environ = os.environ
+    actor = environ.get("MILLRACE_ACTOR")
+    if actor is None:
+        try:
+            actor = getpass.getuser()
+        except (OSError, KeyError):
+            actor = str(os.getuid())
+    run_id = environ.get("MILLRACE_RUN_ID") or f"cli-{uuid.uuid4().hex[:12]}"
+    return RunRef(run_id, int(environ.get("MILLRACE_ATTEMPT") or 1), actor)
+
+
+def _in_source(settings: Settings, name: str, source, text: str) -> str:
+    """The source's partitions that a partition text means: its own, or those of a pipeline's partition."""
+    from tasks.domain.partition import span
+    from tasks.settings import load_pipeline, pipeline_names
+
+    if name == source.name or name not in pipeline_names(settings.config):
+        return text
+    if source.grain == "none":
+        return "all"
+    from tasks.domain.partition import overlapping
+
+    spec = load_pipeline(settings.config, name)
+    wanted = span(spec.grain, spec.timezone, text)
+    keys = overlapping(source.grain, source.timezone, wanted[0].start, wanted[-1].end)
+    if not keys:
+        raise SpecError(f"source {source.name!r} has no partition in {text}")
+    return f"{keys[0]}..{keys[-1]}"

@@ -1,0 +1,256 @@
+"""`millrace run`: one verb with all that it needs before it, or only itself where that is given.
+
+Airflow's tasks call the same function, with the results of the tasks before them as input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tasks.domain.partition import Partition, partitions, span
+from tasks.domain.results import (
+    EvaluateResult,
+    FeaturizeResult,
+    IngestResult,
+    PinResult,
+    PromoteResult,
+    Result,
+    ScoreResult,
+    TrainingPin,
+    TrainResult,
+    ValidateResult,
+)
+from tasks.domain.run import RunRef
+from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.errors import UsageError
+from tasks.lake import Lake, open_lake, open_landing
+from tasks.settings import (
+    Settings,
+    contract_file,
+    features_sql,
+    load_pipeline,
+    load_source,
+    pipeline_names,
+)
+
+SOURCE_VERBS = ("ingest", "validate")
+SCORING = ("pin", "featurize", "score")
+TRAINING = ("pin_training", "train", "evaluate", "promote")
+VERBS = (*SOURCE_VERBS, *SCORING, *TRAINING)
+RESULTS: dict[str, type[Result]] = {
+    "ingest": IngestResult,
+    "validate": ValidateResult,
+    "pin": PinResult,
+    "featurize": FeaturizeResult,
+    "score": ScoreResult,
+    "pin_training": TrainingPin,
+    "train": TrainResult,
+    "evaluate": EvaluateResult,
+    "promote": PromoteResult,
+}
+
+
+@dataclass
+class Steps:
+    """One call of `run`: settings, who runs, and the results so far, computed when asked for.
+
+    Attributes:
+        given: verb -> result that an earlier step handed over; nothing before it is run again.
+    """
+
+    settings: Settings
+    run: RunRef
+    say: Callable[[str], None]
+    progress: Callable[[int, int], None]
+    force: bool = False
+    given: dict[str, Result] = field(default_factory=dict)
+
+    def source(self, verb: str, name: str, text: str) -> Result:
+        """Run a verb of a source over a partition or a range."""
+        source = load_source(self.settings.config, name)
+        wanted = span(source.grain, source.timezone, text)
+        lake = open_lake(self.settings)
+        if verb == "ingest":
+            from tasks.ingest import ingest
+
+            return ingest(
+                source=source,
+                partitions=wanted,
+                lake=lake,
+                landing=open_landing(self.settings),
+                root=self.settings.landing_uri,
+                run=self.run,
+                progress=self.progress,
+            )
+        from tasks.validate import validate
+
+        return validate(
+            source=source,
+            partitions=wanted,
+            contract=contract_file(self.settings.config, source),
+            lake=lake,
+            run=self.run,
+            clock=lambda: datetime.now(UTC),
+            progress=self.progress,
+        )
+
+    def runs(self, verb: str, name: str, text: str) -> list[str]:
+        """The partition texts to run one after the other: a range is one run, a range of trainings one for each.
+
+        Each training may make the next one's champion.
+        """
+        if verb not in TRAINING:
+            return [text]
+        spec = load_pipeline(self.settings.config, name)
+        keys = [training.key for training in span(spec.train.every, spec.timezone, text)]
+        if self.given and len(keys) > 1:
+            raise UsageError(f"--input: results of earlier steps are about one training, not about {text}")
+        return keys
+
+    def pipeline(self, verb: str, name: str, text: str) -> Result:
+        """Run a verb of a pipeline, and those before it that are not given."""
+        spec = load_pipeline(self.settings.config, name)
+        lake = open_lake(self.settings)
+        if verb in SCORING and "pin_training" not in self.given:
+            return self._scoring(verb, spec, lake, span(spec.grain, spec.timezone, text))
+        return self._training(verb, spec, lake, spec.training(text))
+
+    def _scoring(self, verb: str, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition]) -> Result:
+        from tasks.pin import pin as pin_partitions
+
+        pin = self.given.get("pin") or pin_partitions(spec=spec, partitions=wanted, lake=lake, force=self.force)
+        if verb == "pin" or not pin.partitions:
+            for one in pin.skipped:
+                self.say(f"{one.key}: {one.reason}")
+            return pin
+        keys = {one.key for one in pin.partitions}
+        strange = keys - {one.key for one in wanted}
+        if strange:
+            raise UsageError(f"--input: the pin holds partition {min(strange)}, which is not in what was asked for")
+        views: dict[str, list[str]] = {}
+        for one in pin.partitions:
+            views.setdefault(one.model.view, []).append(one.key)
+        features = self.given.get("featurize") or self._featurize(
+            spec, lake, [p for p in wanted if p.key in keys], views, pin.snapshots
+        )
+        if verb == "featurize":
+            return features
+        from tasks.score import score
+
+        return score(
+            spec=spec,
+            pin=pin,
+            features=features,
+            lake=lake,
+            run=self.run,
+            threads=self.settings.threads,
+            batch_rows=self.settings.score_batch_rows,
+        )
+
+    def _featurize(self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots) -> FeaturizeResult:
+        from tasks.featurize import featurize
+
+        return featurize(
+            spec=spec,
+            partitions=wanted,
+            views=views,
+            snapshots=snapshots,
+            lake=lake,
+            run=self.run,
+            threads=self.settings.threads,
+            progress=self.progress,
+        )
+
+    def _training(self, verb: str, spec: PipelineSpec, lake: Lake, training: Partition) -> Result:
+        pin = self.given.get("pin_training") or self._pin_training(spec, lake, training)
+        if verb == "pin_training" or pin.done is not None:
+            if pin.done is not None:
+                self.say(f"training {training} was judged in ledger event {pin.done}")
+            if verb == "promote":
+                from tasks.promote import repeat
+                from tasks.registry import open_registry
+
+                return repeat(spec=spec, number=pin.done, lake=lake, registry=open_registry(self._mlflow()))
+            return pin
+        features = self.given.get("featurize") or self._training_features(spec, lake, pin)
+        if verb == "featurize":
+            return features
+        from tasks import train as training_verb
+        from tasks.registry import open_registry
+
+        registry = open_registry(self._mlflow())
+        trained = self.given.get("train") or training_verb.train(
+            spec=spec,
+            pin=pin,
+            features=features,
+            lake=lake,
+            registry=registry,
+            settings=self.settings,
+            run=self.run,
+            say=self.say,
+        )
+        if verb == "train":
+            return trained
+        evaluated = self.given.get("evaluate") or self._evaluate(spec, lake, pin, features, trained)
+        if verb == "evaluate":
+            return evaluated
+        from tasks.promote import promote
+
+        return promote(
+            spec=spec, pin=pin, trained=trained, evaluated=evaluated, lake=lake, registry=registry, run=self.run
+        )
+
+    def _pin_training(self, spec: PipelineSpec, lake: Lake, training: Partition) -> TrainingPin:
+        from tasks.pin import pin_training
+
+        return pin_training(spec=spec, training=training, view=self.view(spec, lake), lake=lake)
+
+    def view(self, spec: PipelineSpec, lake: Lake) -> str:
+        """Publish the pipeline's present feature view and return its id."""
+        from tasks.featurize import publish_view
+
+        file = str(self.settings.config / "pipelines" / spec.pipeline / spec.features)
+        return publish_view(spec=spec, sql=features_sql(self.settings.config, spec), file=file, lake=lake)
+
+    def _training_features(self, spec: PipelineSpec, lake: Lake, pin: TrainingPin) -> FeaturizeResult:
+        train = partitions(*(spec.partition(key) for key in pin.train))
+        holdout = partitions(*(spec.partition(key) for key in pin.holdout))
+        views = {pin.view: [one.key for one in [*train, *holdout]]}
+        if pin.champion is not None and pin.champion.view not in views:
+            views[pin.champion.view] = [one.key for one in holdout]
+        return self._featurize(spec, lake, [*train, *holdout], views, pin.snapshots)
+
+    def _evaluate(
+        self, spec, lake, pin: TrainingPin, features: FeaturizeResult, trained: TrainResult
+    ) -> EvaluateResult:
+        from tasks.evaluate import evaluate
+        from tasks.train import labelled_rows
+
+        def holdout(view: str, classes: tuple[str, ...]):
+            return labelled_rows(spec, pin, features, view, pin.holdout, lake, classes)
+
+        return evaluate(
+            spec=spec,
+            pin=pin,
+            features=features,
+            trained=trained,
+            holdout=holdout,
+            lake=lake,
+            threads=self.settings.threads,
+        )
+
+    def _mlflow(self) -> str:
+        if self.settings.mlflow:
+            return self.settings.mlflow
+        from tasks.services import addresses
+
+        return addresses(self.settings).mlflow
+
+
+def sources_of(settings: Settings, name: str) -> list[SourceSpec]:
+    """The sources behind a name: itself, or all of a pipeline."""
+    if name in pipeline_names(settings.config):
+        return [use.source for use in load_pipeline(settings.config, name).sources.values()]
+    return [load_source(settings.config, name)]
