@@ -1,0 +1,1 @@
+"""Millrace inside Airflow: schedules, the stage operator, DAG factories, the page behind a task's link."""
