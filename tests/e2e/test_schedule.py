@@ -1,0 +1,120 @@
+"""A schedule that runs by itself, while two weeks of another pipeline are backfilled."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from tasks.command.airflow import create_backfill
+from tasks.domain.partition import instant
+from tests.e2e.conftest import Platform
+from tests.support.clock import Clock, deliver_arrivals, deliver_prices, write_clock
+
+FIRST, LAST = date(2024, 2, 1), date(2024, 2, 14)
+CLOCK = ("arrivals_today__ingest", "prices_today__ingest", "clock__score")
+DATABASE_TROUBLE = re.compile(
+    r"database is locked|deadlock detected|OperationalError|QueuePool limit|too many clients", re.I
+)
+
+
+@pytest.fixture(scope="module")
+def clock(platform: Platform) -> Iterator[Clock]:
+    """The live pipeline with a champion; its day is due in two minutes, one file late by then."""
+    clock = write_clock(platform.settings.config, platform.landing, seconds=120)
+    days = f"{clock.today - timedelta(days=16)}..{clock.today - timedelta(days=1)}"
+    for verb in ("ingest", "validate"):
+        platform.command("run", verb, "clock", days)
+    verdict = platform.command("run", "promote", "clock", str(clock.today - timedelta(days=1)))
+    assert verdict["promoted"], verdict
+    with ThreadPoolExecutor(1) as courier:
+        delivered = courier.submit(_deliver, platform, clock)
+        yield clock
+        delivered.result(timeout=600)
+
+
+def _deliver(platform: Platform, clock: Clock) -> None:
+    """The driving file comes while its ingest waits; the other one half a minute after as_of: late."""
+    _sleep_until(clock.available + timedelta(seconds=10))
+    deliver_arrivals(platform.landing, clock.today)
+    _sleep_until(clock.as_of + timedelta(seconds=30))
+    deliver_prices(platform.landing, clock.today)
+
+
+def test_two_weeks_are_backfilled_in_parallel_while_the_schedule_runs(platform: Platform, clock: Clock) -> None:
+    """Every partition once, and no database error in any log."""
+    for verb in ("ingest", "validate"):
+        platform.command("run", verb, "returns", "2024-01-01..2024-01-31")
+    verdict = platform.command("run", "promote", "returns", "2024-02")
+    assert verdict["promoted"], verdict
+    dags = ["orders__ingest", "arrivals__ingest", "returns__score"]
+    platform.api.wait_for_dags(dags)
+    numbers = {dag: create_backfill(platform.settings, dag, FIRST, LAST, 5) for dag in dags}
+    runs = [run for number in numbers.values() for run in platform.api.wait_for_backfill(number, patience=900)]
+    assert Counter(run.state for run in runs) == {"success": 3 * 14}
+    days = {f"2024-02-{day:02}" for day in range(1, 15)}
+    # The first day's as_of comes before the champion's lead is over: nobody was champion then.
+    assert _commits(platform, "returns/predictions") == dict.fromkeys(sorted(days - {"2024-02-01"}), 1)
+    for source in ("orders", "arrivals"):
+        commits = _commits(platform, f"sources/{source}/clean")
+        assert {key: commits[key] for key in days} == dict.fromkeys(days, 1)
+    scores = [task for task in platform.api.task_instances("returns__score") if task.started and task.ended]
+    assert _most_at_once(scores) > 1
+    began, ended = min(run.started for run in runs), max(run.ended for run in runs)
+    scheduled = [run for dag in CLOCK for run in platform.api.runs(dag) if run.kind == "scheduled"]
+    assert any(run.started and began <= run.started <= ended for run in scheduled), (began, ended, scheduled)
+    logs = list(platform.settings.home.glob("logs/**/*.log"))
+    assert {"airflow-scheduler.log", "postgres.log"} <= {file.name for file in logs}, [file.name for file in logs][:20]
+    assert [line for file in logs for line in _trouble(file)] == []
+
+
+def test_a_day_is_published_by_itself_when_its_late_file_arrives(platform: Platform, clock: Clock) -> None:
+    key = str(clock.today)
+    until = time.monotonic() + max(0, (clock.as_of - datetime.now(UTC)).total_seconds()) + 240
+    table = platform.lake.table("clock/predictions")
+    while (key,) not in (entries := table.entries()) and time.monotonic() < until:
+        time.sleep(1)
+    assert (key,) in entries, _states(platform)
+    entry = entries[key,]
+    assert entry.rows == entry.meta["driving"] == 60
+    assert entry.meta["late"] == [f"prices_today/{key}"]
+    late_file = platform.landing / "prices_today" / f"{key}.jsonl"
+    seconds = instant(entry.recorded_at).timestamp() - late_file.stat().st_mtime
+    print(f"from the late file's arrival to its published predictions: {seconds:.1f} s")
+    assert seconds < 60
+    kinds = {run.kind for dag in CLOCK for run in platform.api.runs(dag)}
+    assert kinds <= {"scheduled", "operator_triggered"} and "scheduled" in kinds
+    assert _commits(platform, "clock/predictions") == {key: 1}
+
+
+def _sleep_until(moment: datetime) -> None:
+    time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+
+
+def _commits(platform: Platform, table: str) -> dict[str, int]:
+    """Partition key -> number of commits that wrote it."""
+    counts = Counter(entry.key[0] for commit in platform.lake.table(table).commits() for entry in commit.entries)
+    return dict(sorted(counts.items()))
+
+
+def _most_at_once(tasks) -> int:
+    moments = sorted([(task.started, 1) for task in tasks] + [(task.ended, -1) for task in tasks])
+    most = now = 0
+    for _, change in moments:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def _trouble(file) -> list[str]:
+    text = file.read_text(errors="replace")
+    return [f"{file.name}: {line[:300]}" for line in text.splitlines() if DATABASE_TROUBLE.search(line)]
+
+
+def _states(platform: Platform) -> str:
+    return "; ".join(f"{task.dag_id}.{task.task_id} {task.state}" for task in platform.api.task_instances())

@@ -1,0 +1,143 @@
+"""The ingest and score DAGs run for real with `dag.test()`: real verbs in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tasks.lake import open_lake
+from tasks.settings import REPOSITORY, Settings
+from tests.support.pipelines import deliver, write_config
+
+RUNS = {
+    "range": ("orders__ingest", {"from": "2024-01-01", "to": "2024-01-05"}),
+    "again": ("orders__ingest", {"partition": "2024-01-05"}),
+    "blocked": ("orders__ingest", {"partition": "2024-01-06"}),
+    "late": ("orders__ingest", {"partition": "2024-02-05"}),
+    "reference": ("shops__ingest", None),
+    "no champion": ("tiny__score", {"partition": "2024-01-05"}),
+    "no partition": ("orders__ingest", {}),
+    "no day": ("orders__ingest", {"partition": "2024-01"}),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deliveries of six days, the last of which breaks its contract."""
+    folder = tmp_path_factory.mktemp("airflow")
+    write_config(folder / "config", "tiny")
+    deliver(folder / "home" / "landing", date(2024, 1, 1), date(2024, 1, 6))
+    bad = folder / "home" / "landing" / "orders" / "2024-01-06.csv"
+    header, *lines = bad.read_text().splitlines()
+    bad.write_text("\n".join([header, *(f"{line.rpartition(',')[0]},-1" for line in lines)]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "MILLRACE_HOME": str(home / "home"),
+        "MILLRACE_CONFIG": str(home / "config"),
+        "MILLRACE_PATIENCE": "0",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
+    }
+
+
+@pytest.fixture(scope="module")
+def ran(environment: dict[str, str]) -> dict[str, dict]:
+    """Each of RUNS, run once, one after the other, in one process."""
+    _python(environment, "-m", "airflow", "db", "migrate")
+    wanted = [{"dag_id": dag_id, "conf": conf} for dag_id, conf in RUNS.values()]
+    output = _python(environment, "-m", "tests.support.run_dags", json.dumps(wanted))
+    return dict(zip(RUNS, json.loads(output.splitlines()[-1]), strict=True)) | {
+        "output": {"text": output, "results": {}}
+    }
+
+
+def test_a_range_is_ingested_in_one_run_and_each_partition_told(ran):
+    run = ran["range"]
+    assert run["tasks"] == {"ingest": "success", "validate": "success"}
+    keys = [f"2024-01-0{day}" for day in range(1, 6)]
+    assert run["events"] == [["orders/clean", key] for key in keys]
+    published = run["results"]["validate"]["partitions"]
+    assert [(one["key"], one["clean"], one["status"]) for one in published] == [(key, 40, "published") for key in keys]
+
+
+def test_ingesting_twice_leaves_one_revision_of_each_partition(ran, home):
+    assert ran["again"]["tasks"] == {"ingest": "success", "validate": "success"}
+    assert ran["again"]["results"]["ingest"]["partitions"][0]["status"] == "duplicate"
+    entries = open_lake(Settings(home=home / "home")).table("sources/orders/clean").entries()
+    assert sorted(key for key, entry in entries.items() if entry.rows) == [
+        (f"2024-01-0{day}", 1) for day in range(1, 6)
+    ]
+
+
+def test_a_commit_names_the_dag_run_and_task_that_made_it(ran, home):
+    commits = open_lake(Settings(home=home / "home")).table("sources/orders/clean").commits()
+    assert (commits[-1].run_id, commits[-1].attempt) == (f"orders__ingest/{ran['range']['run_id']}/validate", 1)
+
+
+def test_a_contract_that_fails_blocks_the_partition_and_links_its_page(ran, home):
+    run = ran["blocked"]
+    assert (run["state"], run["tasks"]) == ("failed", {"ingest": "success", "validate": "failed"})
+    assert run["events"] == []
+    assert run["links"] == {"validate": "/millrace/docs/orders/2024-01-06/1"}
+    assert (home / "home/lake/sources/orders/docs/2024-01-06.1.html").is_file()
+
+
+def test_a_file_that_never_comes_fails_after_patience_naming_it(ran):
+    assert ran["late"]["tasks"] == {"ingest": "failed", "validate": "upstream_failed"}
+    assert "these did not arrive: orders/2024-02-05" in ran["output"]["text"]
+
+
+def test_reference_data_needs_no_partition(ran):
+    assert ran["reference"]["state"] == "success"
+    assert ran["reference"]["events"] == [["shops/clean", "all"]]
+
+
+def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):
+    run = ran["no champion"]
+    assert (run["state"], set(run["tasks"].values())) == ("success", {"skipped"})
+    assert run["results"]["pin"]["skipped"] == [{"key": "2024-01-05", "reason": "no champion"}]
+
+
+def test_a_run_without_a_valid_partition_fails_at_once(ran):
+    assert ran["no partition"]["tasks"]["ingest"] == "failed"
+    assert ran["no day"]["tasks"]["ingest"] == "failed"
+
+
+def test_no_frame_ever_crosses_a_task_boundary(ran):
+    for run in ran.values():
+        for result in run["results"].values():
+            assert len(json.dumps(result)) < 3000
+
+
+def test_data_docs_are_for_signed_in_people_only(environment):
+    """Through Airflow's own server application, with its own users and tokens."""
+    output = _python(
+        environment, "-m", "tests.support.ask_docs", "orders/2024-01-01/1", "orders/2024-01-01/99", "orders/x/0"
+    )
+    answers = json.loads(output.splitlines()[-1])
+    assert answers["nobody"] == [401, 401, 401]
+    assert answers["forged"] == [403, 403, 403]
+    assert answers["header"] == answers["cookie"] == [200, 404, 422]
+    assert answers["policy"].startswith("sandbox ")
+
+
+def _python(environment: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=400
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout

@@ -1,0 +1,98 @@
+"""Pipelines of other shapes, from other formats, added with YAML and SQL only: each runs the full loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.command.check import check
+from tests.support.project import Project, make_project
+from tests.support.shapes import TIPS, write_harvest, write_rides
+
+
+@pytest.fixture(scope="module")
+def harvest(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Project:
+    """The weekly regression, trained for May and scored for three weeks."""
+    folder: Path = tmp_path_factory.mktemp("harvest")
+    project = make_project(folder, mlflow=mlflow_uri)
+    write_harvest(folder / "config", project.incoming)
+    weeks = "2024-01-01..2024-05-27"
+    project.load({"plans": weeks, "yields": weeks, "rain": "2024-01-01..2024-06-02"})
+    assert project.run("promote", "harvest", "2024-05").promoted
+    project.run("score", "harvest", "2024-05-06..2024-05-27")
+    return project
+
+
+@pytest.fixture(scope="module")
+def rides(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Project:
+    """The hourly classes, trained for Sunday 27 October and scored over its 25 hours."""
+    folder: Path = tmp_path_factory.mktemp("rides")
+    project = make_project(folder, mlflow=mlflow_uri)
+    write_rides(folder / "config", project.incoming)
+    project.load({"bookings": "2024-10-24..2024-10-27", "receipts": "2024-10-24T00+0200..2024-10-27T23+0100"})
+    assert project.run("promote", "rides", "2024-10-27").promoted
+    project.run("score", "rides", "2024-10-27T00+0200..2024-10-27T23+0100")
+    return project
+
+
+def test_both_are_accepted_by_check(harvest: Project, rides: Project):
+    assert [one[2] for project in (harvest, rides) for one in check(project.settings, [])] == ["", ""]
+
+
+def test_a_weekly_regression_learns_from_decimal_commas_parquet_and_daily_json(harvest: Project):
+    scores = {(row["farm"], row["field"]): row["score"] for row in harvest.rows("harvest/predictions", ("2024-05-13",))}
+    truth = harvest.rows("sources/yields/clean", ("2024-05-13", 1))
+    errors = [abs(scores[row["farm"], row["field"]] - row["tons"]) for row in truth if row["tons"] is not None]
+    spread = [abs(row["tons"] - 20) for row in truth if row["tons"] is not None]
+    assert sum(errors) < 0.4 * sum(spread)
+
+
+def test_rows_that_the_features_leave_out_are_counted_as_filtered(harvest: Project):
+    entry = harvest.entry("harvest/predictions", "2024-05-13")
+    assert entry.rows == 36
+    assert (entry.meta["driving"], entry.meta["quarantined"], entry.meta["filtered"]) == (
+        40,
+        0,
+        {"not returned by features.sql": 4},
+    )
+
+
+def test_a_week_over_the_change_of_clocks_reads_its_days(harvest: Project):
+    # The week of 1 April: daily rain of three weeks back, among it Sunday 31 March of 23 hours.
+    view = harvest.entry("harvest/predictions", "2024-05-06").meta["view"]
+    reads = harvest.entry(f"harvest/features/{view}", "2024-04-01").meta["reads"]["rain"]
+    assert (reads["first"], reads["last"], reads["partitions"]) == ("2024-03-11", "2024-03-31", 21)
+
+
+def test_each_hour_of_a_day_of_25_hours_is_scored_once(rides: Project):
+    entries = rides.table("rides/predictions").entries()
+    # Effective at midnight's as_of, ten minutes before the day: all of its hours have a champion.
+    assert len(entries) == 25 and {"2024-10-27T02+0200", "2024-10-27T02+0100"} < {key for (key,) in entries}
+    assert {entry.rows for entry in entries.values()} == {10}
+    rows = rides.rows("rides/predictions")
+    assert len({row["ride"] for row in rows}) == len(rows) == 250
+    twice = [rides.rows("rides/predictions", (key,)) for key in ("2024-10-27T02+0200", "2024-10-27T02+0100")]
+    assert [{row["ride"][:10] for row in hour} for hour in twice] == [{"2024102700"}, {"2024102701"}]
+
+
+def test_several_classes_are_published_with_their_probabilities(rides: Project):
+    rows = rides.rows("rides/predictions")
+    for row in rows:
+        assert row["predicted"] in TIPS and len(row["scores"]) == 3
+        assert row["score"] == max(row["scores"]) and abs(sum(row["scores"]) - 1) < 1e-5
+    truth = {row["ride"]: row["tip"] for row in rides.rows("sources/receipts/clean")}
+    assert sum(row["predicted"] == truth[row["ride"]] for row in rows) > 0.75 * len(rows)
+
+
+def test_hours_read_what_was_known_ten_minutes_before(rides: Project):
+    view = rides.entry("rides/predictions", "2024-10-27T03+0100").meta["view"]
+    reads = rides.entry(f"rides/features/{view}", "2024-10-27T03+0100").meta["reads"]
+    # The hour before, the second 02, is not over at ten to three; six elapsed hours reach back to 22 in summer time.
+    assert (reads["receipts"]["first"], reads["receipts"]["last"]) == ("2024-10-26T22+0200", "2024-10-27T02+0200")
+    assert reads["bookings"] == {"first": "2024-10-26", "last": "2024-10-27", "partitions": 2, "restated": []}
+
+
+def test_the_hourly_partitions_of_one_delivery_account_for_all_of_its_rows(rides: Project):
+    entries = rides.table("rides/predictions").entries().values()
+    assert sum(entry.meta["driving"] for entry in entries) == rides.entry("sources/bookings/raw", "2024-10-27", 1).rows

@@ -1,0 +1,110 @@
+"""Training data as workers read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.compute.encoding import fit_encoding
+from tasks.compute.rows import RowGroup, TrainingData, batches_of, deal, fit_encoding_files, read_rows, survey
+from tasks.errors import SpecError, TrainingError
+
+
+def _groups(*rows: int) -> list[RowGroup]:
+    return [RowGroup(f"{place}.parquet", 0, count) for place, count in enumerate(rows)]
+
+
+def _file(folder: Path, name: str, row_group_size: int = 100, **columns) -> str:
+    path = folder / name
+    pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
+    return str(path)
+
+
+def test_groups_are_dealt_evenly_by_rows():
+    hands = deal(_groups(900, 100, 100, 100, 300, 300), 2)
+    assert [sum(group.rows for group in hand) for hand in hands] == [900, 900]
+
+
+def test_dealing_is_the_same_each_time_and_loses_nothing():
+    groups = _groups(*([900] * 20), 5, 1, 1)
+    hands = deal(groups, 3)
+    assert hands == deal(groups, 3)
+    assert sorted((group for hand in hands for group in hand), key=lambda g: int(g.path[:-8])) == groups
+
+
+def test_fewer_groups_than_workers_use_fewer_workers():
+    assert len(deal(_groups(10, 20), 8)) == 2
+
+
+def test_small_groups_are_joined_in_order_and_large_ones_stay_alone():
+    batches = batches_of(_groups(400, 400, 400, 1500, 10), rows=1000)
+    assert [[group.rows for group in batch] for batch in batches] == [[400, 400], [400], [1500], [10]]
+
+
+def test_row_groups_skip_empty_files(tmp_path):
+    files = (
+        _file(tmp_path, "a.parquet", 2, x=[1, 2, 3], label=[0.0, 1, 0]),
+        _file(tmp_path, "b.parquet", x=pa.array([], pa.int64()), label=pa.array([], pa.float64())),
+        _file(tmp_path, "c.parquet", x=[4], label=[1.0]),
+    )
+    seen = survey(TrainingData(files), ["x"])
+    groups = seen.groups
+    assert (seen.rows, seen.low, seen.high, seen.empty) == (4, 0, 1, ())
+    assert [(Path(group.path).name, group.index, group.rows) for group in groups] == [
+        ("a.parquet", 0, 2),
+        ("a.parquet", 1, 1),
+        ("c.parquet", 0, 1),
+    ]
+
+
+def test_a_chunk_holds_its_groups_rows_in_order(tmp_path):
+    data = TrainingData(
+        (
+            _file(tmp_path, "a.parquet", 2, x=[1, 2, 3], c=["u", "v", None], label=[0, 1, 0], partition_key=["k"] * 3),
+            _file(tmp_path, "b.parquet", x=[4], c=["w"], label=[1], partition_key=["k"]),
+        )
+    )
+    encoding = fit_encoding_files(data, ["x", "c"])
+    matrix, label = read_rows(survey(data, ["x", "c"]).groups, data, encoding)
+    np.testing.assert_array_equal(matrix, [[1, 0], [2, 1], [3, np.nan], [4, 2]])
+    assert label.tolist() == [0, 1, 0, 1] and label.dtype == np.float32
+
+
+def test_features_without_any_value_are_known_from_the_footers(tmp_path):
+    data = TrainingData(
+        (
+            _file(tmp_path, "a.parquet", x=pa.nulls(2, pa.float64()), y=pa.nulls(2, pa.float64()), label=[0.0, 1]),
+            _file(tmp_path, "b.parquet", x=pa.nulls(1, pa.float64()), y=[1.0], label=[1.0]),
+        )
+    )
+    assert survey(data, ["x", "y"]).empty == ("x",)
+
+
+def test_a_class_that_is_no_whole_number_is_refused_by_its_file(tmp_path):
+    data = TrainingData((_file(tmp_path, "a.parquet", x=[1, 2, 3], label=[0.0, 0.5, 1]),))
+    with pytest.raises(TrainingError, match=r"a\.parquet: a label is no whole number"):
+        read_rows(survey(data, ["x"]).groups, data, fit_encoding_files(data, ["x"]), whole=True)
+
+
+def test_a_missing_label_is_refused_by_its_file(tmp_path):
+    data = TrainingData((_file(tmp_path, "a.parquet", x=[1, 2], label=[0.0, None]),))
+    with pytest.raises(TrainingError, match=r"a\.parquet: a label is missing"):
+        read_rows(survey(data, ["x"]).groups, data, fit_encoding_files(data, ["x"]))
+
+
+def test_the_encoding_of_files_is_that_of_their_rows(tmp_path):
+    parts = [{"x": [1.0, None], "c": ["b", None]}, {"x": [2.0], "c": ["a"]}, {"x": [3.0], "c": pa.nulls(1)}]
+    data = TrainingData(
+        tuple(_file(tmp_path, f"{n}.parquet", label=[0.0] * len(p["x"]), **p) for n, p in enumerate(parts))
+    )
+    assert fit_encoding_files(data, ["c", "x"]) == fit_encoding([pa.table(part) for part in parts], ["c", "x"])
+
+
+def test_a_feature_that_no_file_has_is_refused_by_name(tmp_path):
+    data = TrainingData((_file(tmp_path, "a.parquet", x=[1], label=[0.0]),))
+    with pytest.raises(SpecError, match="feature 'y' is not in .*a.parquet, which has x, label"):
+        fit_encoding_files(data, ["x", "y"])

@@ -1,0 +1,70 @@
+"""The right size of machine, decided from numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.compute.machine import free_memory
+from tasks.compute.pace import READING_GRACE, Pace
+from tasks.compute.sizing import Machine, Shape, choose_way, estimate
+from tasks.errors import ClusterError
+
+GB = 10**9
+SMALL, LARGE = Shape(1_000_000, 30, 256), Shape(100_000_000, 30, 256)
+
+
+def test_what_fits_is_trained_in_one_process_and_what_does_not_in_external_memory():
+    machine = Machine(8 * GB, why_no_gpu="no NVIDIA driver")
+    small, large = (choose_way(shape, machine) for shape in (SMALL, LARGE))
+    assert (small.way, small.device, large.way) == ("single", "cpu", "external")
+    assert "1000000 rows x 30 features need about" in small.reason and "8" not in small.way
+    assert "no NVIDIA driver" in small.reason
+
+
+def test_gpus_are_taken_where_they_are_and_several_only_where_one_is_too_small():
+    machine = Machine(64 * GB, gpus=[8 * GB, 8 * GB])
+    assert (choose_way(SMALL, machine).way, choose_way(SMALL, machine).gpus) == ("single", 1)
+    both = choose_way(LARGE, machine)
+    assert (both.way, both.device, both.gpus) == ("cluster", "cuda", 2)
+    huge = choose_way(Shape(10**9, 30, 256), machine)
+    assert (huge.way, huge.device, huge.gpus) == ("external", "cuda", 1)
+    assert choose_way(SMALL, machine, gpus=0).device == "cpu"
+    with pytest.raises(ClusterError, match="insists on 3 GPUs, 2 are usable here"):
+        choose_way(SMALL, machine, gpus=3)
+
+
+def test_the_spec_and_the_settings_can_say_otherwise():
+    machine = Machine(64 * GB)
+    assert choose_way(SMALL, machine, wish="external").reason.startswith(
+        "one process on the CPU, data in external memory: train.way says so"
+    )
+    assert choose_way(SMALL, machine, wish="cluster").way == "cluster"
+    assert choose_way(SMALL, Machine(64 * GB, workers=2)).way == "cluster"
+    assert "tcp://there:8786" in choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786")).reason
+
+
+def test_more_rows_classes_or_bins_need_more_and_external_memory_less():
+    need = estimate(SMALL, "cpu")
+    assert estimate(Shape(2_000_000, 30, 256), "cpu") > need
+    assert estimate(Shape(1_000_000, 30, 256, outputs=5), "cpu") > need
+    assert estimate(Shape(1_000_000, 30, 512), "cpu") > need
+    assert estimate(LARGE, "cpu", external=True) < estimate(LARGE, "cuda") < estimate(LARGE, "cpu")
+
+
+def test_free_memory_respects_the_containers_limit(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemAvailable:   80 kB\n")
+    assert free_memory(meminfo=meminfo, cgroup=tmp_path) == 80 * 1024
+    (tmp_path / "memory.max").write_text("50000\n")
+    (tmp_path / "memory.current").write_text("20000\n")
+    assert free_memory(meminfo=meminfo, cgroup=tmp_path) == 30_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(meminfo=meminfo, cgroup=tmp_path) == 80 * 1024
+
+
+def test_a_silence_is_measured_against_the_trainings_own_pace():
+    pace = Pace(limit=60, now=0)
+    assert not pace.hung(60 + READING_GRACE) and pace.hung(61 + READING_GRACE)
+    for moment in (100, 110, 120, 130):
+        pace.beat("round", moment)
+    assert not pace.hung(130 + 60 + 30) and pace.hung(130 + 60 + 31)
