@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from millrace_airflow.docs_link import DataDocsLink, docs_in
 from millrace_airflow.partition import partition_of
+from millrace_airflow.priority import NICE, TodayFirst, is_past
 from millrace_airflow.process import Outcome, StepProcess, tasks_command
 from millrace_airflow.readiness import WAITING, patience_ends
 from tasks.domain.partition import iso
@@ -51,6 +52,7 @@ class StageOperator(BaseOperator):
             "task_id": verb,
             "retries": 2,
             "retry_delay": timedelta(seconds=10),
+            "weight_rule": TodayFirst(),
             "outlets": [publishes] if publishes is not None else [],
         }
         super().__init__(**{**defaults, **kwargs})
@@ -79,8 +81,9 @@ class StageOperator(BaseOperator):
 
     def _step(self, context: Context, *, until: str | None) -> dict[str, Any]:
         text = self._partition(context)
-        self._process = StepProcess(self._command(context, text), identity(context), self.log.info)
-        self.log.info("%s %s %s", self.verb, self.subject, text)
+        nice = NICE if is_past(context["dag_run"].run_id) else 0
+        self._process = StepProcess(self._command(context, text), identity(context), self.log.info, nice=nice)
+        self.log.info("%s %s %s%s", self.verb, self.subject, text, f", niced by {nice}" if nice else "")
         outcome = self._process.run(self._inputs(context))
         self.docs = docs_in(outcome.result)
         if outcome.code:

@@ -51,12 +51,14 @@ class StepProcess:
         environment: added to this process's.
         log: receives each line of the child's standard error.
         grace: seconds between a polite end and a forced one.
+        nice: how far the group stands back when the processors are wanted by others, 0 to 19.
     """
 
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Callable[[str], None]
     grace: float = 15.0
+    nice: int = 0
     _child: subprocess.Popen | None = field(default=None, init=False)
 
     def run(self, stdin: Any = None) -> Outcome:
@@ -84,6 +86,7 @@ class StepProcess:
             ) as child:
                 self._child = child
                 try:
+                    self._stand_back(child)
                     return self._follow(child)
                 finally:
                     self._finish(child)
@@ -112,6 +115,12 @@ class StepProcess:
         reader.join()
         sweeper.join()
         return Outcome(child.wait(), _last_json(lines))
+
+    def _stand_back(self, child: subprocess.Popen) -> None:
+        # From here, for Popen can't say it: by now it is one thread, and what it starts inherits it.
+        if self.nice:
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PGRP, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + self.nice)
 
     def _finish(self, child: subprocess.Popen) -> None:
         if child.returncode is None:

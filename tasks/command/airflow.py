@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.command.output import progress
 from tasks.domain.partition import Partition, overlapping
@@ -32,6 +33,10 @@ class Chunk:
     first: str
     last: str
     partitions: int
+
+    def run_id(self) -> str:
+        """A new run's name; its beginning tells Airflow's scheduler that the run makes up for the past."""
+        return f"chunk__{self.first}..{self.last}__{uuid.uuid4().hex[:8]}"
 
 
 def ingest_chunks(spec: PipelineSpec, first: date, last: date, size: int = CHUNK) -> list[Chunk]:
@@ -84,8 +89,11 @@ def run_chunks(api: AirflowApi, title: str, chunks: Sequence[Chunk], *, force: b
     api.wait_for_dags(sorted({chunk.dag_id for chunk in chunks}))
     started = []
     for chunk in chunks:
-        conf = {"partition": chunk.first} if chunk.partitions == 1 else {"from": chunk.first, "to": chunk.last}
-        run = api.trigger_run(chunk.dag_id, conf={**conf, **({"force": True} if force else {})})
+        conf: dict[str, Any] = {"partition": chunk.first}
+        if chunk.partitions > 1:
+            conf = {"from": chunk.first, "to": chunk.last}
+        conf |= {"force": True} if force else {}
+        run = api.trigger_run(chunk.dag_id, conf=conf, run_id=chunk.run_id())
         started.append((run, chunk))
     ended: dict[str, Run] = {}
     shares: dict[str, float] = {}

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -68,6 +69,9 @@ def test_two_weeks_are_backfilled_in_parallel_while_the_schedule_runs(platform: 
     began, ended = min(run.started for run in runs), max(run.ended for run in runs)
     scheduled = [run for dag in CLOCK for run in platform.api.runs(dag) if run.kind == "scheduled"]
     assert any(run.started and began <= run.started <= ended for run in scheduled), (began, ended, scheduled)
+    # what is due today waits behind no backfill
+    weights = {run.kind: _weights(platform, run) for run in (*runs, *scheduled)}
+    assert max(weights["backfill"]) < min(weights["scheduled"]), weights
     logs = list(platform.settings.home.glob("logs/**/*.log"))
     assert {"airflow-scheduler.log", "postgres.log"} <= {file.name for file in logs}, [file.name for file in logs][:20]
     assert [line for file in logs for line in _trouble(file)] == []
@@ -84,12 +88,27 @@ def test_a_day_is_published_by_itself_when_its_late_file_arrives(platform: Platf
     assert entry.rows == entry.meta["driving"] == 60
     assert entry.meta["late"] == [f"prices_today/{key}"]
     late_file = platform.landing / "prices_today" / f"{key}.jsonl"
-    seconds = instant(entry.recorded_at).timestamp() - late_file.stat().st_mtime
-    print(f"from the late file's arrival to its published predictions: {seconds:.1f} s")
+    arrived = late_file.stat().st_mtime
+    seconds = instant(entry.recorded_at).timestamp() - arrived
+    print(f"from the late file's arrival to its published predictions: {seconds:.1f} s\n{_timeline(platform, arrived)}")
     assert seconds < 60
     kinds = {run.kind for dag in CLOCK for run in platform.api.runs(dag)}
     assert kinds <= {"scheduled", "operator_triggered"} and "scheduled" in kinds
     assert _commits(platform, "clock/predictions") == {key: 1}
+
+
+def _weights(platform: Platform, run) -> list[int]:
+    tasks = platform.api.request("GET", f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances")
+    return [task["priority_weight"] for task in tasks["task_instances"]]
+
+
+def _timeline(platform: Platform, zero: float) -> str:
+    """What each task of the clock's runs did when, in seconds after `zero`: where the time went."""
+    found = []
+    for task in (task for dag in CLOCK for task in platform.api.task_instances(dag)):
+        times = [instant(text).timestamp() - zero for text in (task.started, task.ended) if text]
+        found.append((times, f"{' to '.join(f'{at:.1f}' for at in times)} {task.dag_id}.{task.task_id} {task.state}"))
+    return "\n".join(line for _, line in sorted(found))
 
 
 def _sleep_until(moment: datetime) -> None:

@@ -49,6 +49,15 @@ def test_the_last_line_is_the_result_and_input_comes_as_json():
     assert (outcome.code, outcome.result) == (0, {"got": {"pin": {"partitions": ["2013-11-05"]}}})
 
 
+def test_a_step_of_the_past_stands_back_with_all_that_it_starts():
+    # a thread or process that it starts later inherits it; before that it may run at the parent's for a moment
+    program = "import os, subprocess, sys, time; time.sleep(1); print(subprocess.check_output(['nice'], text=True))"
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    for nice in (0, 5):
+        outcome = StepProcess([sys.executable, "-c", program], {}, lambda line: None, nice=nice).run()
+        assert (outcome.code, outcome.result) == (0, min(19, ours + nice))
+
+
 def test_each_line_of_the_log_arrives_while_the_step_works():
     seen: list[tuple[float, str]] = []
     program = "import sys, time\nfor n in range(2): print('line', n, file=sys.stderr, flush=True); time.sleep(0.5)"
