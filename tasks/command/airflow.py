@@ -36,7 +36,7 @@ class Chunk:
 
     def run_id(self) -> str:
         """A new run's name; its beginning tells Airflow's scheduler that the run makes up for the past."""
-        return f"chunk__{self.first}..{self.last}__{uuid.uuid4().hex[:8]}"
+        return f"chunk__{self.first}_to_{self.last}__{uuid.uuid4().hex[:8]}"
 
 
 def ingest_chunks(spec: PipelineSpec, first: date, last: date, size: int = CHUNK) -> list[Chunk]:

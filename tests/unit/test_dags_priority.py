@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.types import DagRunType
 from millrace_airflow.dags import score_dag
@@ -22,6 +24,7 @@ def test_backfills_and_chunk_runs_are_of_the_past_and_nothing_else_is():
 
 def test_a_chunk_run_is_a_manual_run_for_airflow_whose_name_is_its_own():
     assert DagRunType.from_run_id(CHUNK.run_id()) == DagRunType.MANUAL
+    assert re.fullmatch(r"[A-Za-z0-9_.~:+-]+", CHUNK.run_id()) and ".." not in CHUNK.run_id()  # Airflow refuses others
     assert CHUNK.run_id() != CHUNK.run_id()
 
 
