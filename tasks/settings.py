@@ -22,6 +22,7 @@ from tasks.errors import SpecError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _USE_KEYS = {"drives"}
+_TLS = ("dask_tls_ca", "dask_tls_cert", "dask_tls_key")
 
 
 class Settings(BaseModel):
@@ -47,6 +48,12 @@ class Settings(BaseModel):
     """URL of an outside PostgreSQL database for the embedded MLflow; None for the embedded one."""
     dask_scheduler: str | None = None
     """Address of an outside Dask scheduler, for instance tcp://host:8786; None for a local cluster."""
+    dask_tls_ca: Path | None = None
+    """Certificate of the authority to trust, in PEM format, where the scheduler is at tls://."""
+    dask_tls_cert: Path | None = None
+    """Certificate that is shown to the scheduler."""
+    dask_tls_key: Path | None = None
+    """Private key of that certificate."""
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS."""
     s3_region: str = "us-east-1"
@@ -114,12 +121,32 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             values[name] = _mapping_of(name, text) if name == "pools" else text
     values |= {"environment": environment, "config": config}
     settings = _checked(Settings, values, "the environment (MILLRACE_…)")
+    _check_tls(settings)
     resolved = {"home": settings.home.expanduser().resolve()}
     for name in ("lake", "landing"):
         value = getattr(settings, name)
         if value and "://" not in value:
             resolved[name] = str(Path(value).expanduser().resolve())
+    for name in _TLS:
+        if getattr(settings, name) is not None:
+            resolved[name] = getattr(settings, name).expanduser().resolve()
     return settings.model_copy(update=resolved)
+
+
+def _check_tls(settings: Settings) -> None:
+    given = [name for name in _TLS if getattr(settings, name) is not None]
+    encrypted = (settings.dask_scheduler or "").startswith("tls://")
+    if encrypted and len(given) < len(_TLS):
+        missing = [name for name in _TLS if name not in given]
+        raise SpecError(
+            f"{missing[0]}: missing, and {settings.dask_scheduler} needs {', '.join(_TLS)}",
+            hint="set it in settings.yaml or as MILLRACE_" + missing[0].upper(),
+        )
+    if given and not encrypted:
+        raise SpecError(
+            f"{given[0]}: expected a dask_scheduler at tls://, found {settings.dask_scheduler or 'none'}",
+            hint="set dask_scheduler to tls://host:port, or leave the dask_tls_ settings out",
+        )
 
 
 def _mapping_of(name: str, text: str) -> Any:

@@ -210,3 +210,15 @@ def test_wrong_settings_are_refused_by_file_or_variable(tmp_path):
     file.unlink()
     with pytest.raises(SpecError, match=r"the environment .MILLRACE_….: workers: .*found 'two'"):
         load_settings({"MILLRACE_WORKERS": "two", "MILLRACE_CONFIG": str(tmp_path)})
+
+
+def test_an_encrypted_scheduler_needs_all_three_files_and_they_need_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"MILLRACE_CONFIG": str(tmp_path), "MILLRACE_DASK_TLS_CA": "ca.pem", "MILLRACE_DASK_TLS_CERT": "m.pem"}
+    with pytest.raises(SpecError, match="dask_tls_ca: expected a dask_scheduler at tls://, found none"):
+        load_settings(given)
+    given["MILLRACE_DASK_SCHEDULER"] = "tls://dask:8786"
+    with pytest.raises(SpecError, match=r"dask_tls_key: missing.*MILLRACE_DASK_TLS_KEY"):
+        load_settings(given)
+    settings = load_settings(given | {"MILLRACE_DASK_TLS_KEY": "m.key"})
+    assert settings.dask_tls_key == tmp_path / "m.key"
