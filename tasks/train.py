@@ -6,14 +6,10 @@ and a second run finds the version that the first one registered.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +31,9 @@ if TYPE_CHECKING:
     from tasks.settings import Settings
 
 ROW_GROUP = 131_072
+"""The most rows of a row group, which one worker reads as a whole."""
+ROW_GROUPS, LEAST_ROW_GROUP = 8, 128
+"""Into how many row groups fewer rows are divided, so that several workers have a share, and of how many at least."""
 SPAN_ROWS = 1_000_000
 
 
@@ -81,8 +80,10 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
 
     Of two that train the same inputs at the same time, both go on with the note that was first.
     """
+    from tasks.compute.scratch import scratch
+
     started = time.monotonic()
-    with _scratch(settings.home / "cache" / "train") as folder:
+    with scratch(settings.home / "cache" / "train") as folder:
         rows = _write_rows(spec, pin, features, lake, folder)
         say(f"{rows.count} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
         trained, encoding = _boost(spec, rows, folder, settings, lake, key, say)
@@ -137,36 +138,6 @@ def _keep_descriptor(spec: PipelineSpec, descriptor: dict[str, Any], lake: Lake)
             f"{spec.pipeline} {descriptor['training']}: MLflow gave version {descriptor['version']}, which the lake has for another training",
             hint="MLflow's database was reset, or serves another lake: restore it, or begin with both empty",
         )
-
-
-@contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
-    """A folder of this process's own, gone at the end; what killed processes left goes with it.
-
-    A living process holds a lock on its folder's file.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    for old in parent.iterdir():
-        with suppress(FileNotFoundError):
-            if old.stat().st_mtime < time.time() - 3600 and not _locked(old):
-                shutil.rmtree(old, ignore_errors=True)
-    with (
-        tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder,
-        open(Path(folder) / ".lock", "w") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(folder)
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        with open(folder / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:  # killed before it had one
-        return False
-    return False
 
 
 def labelled_rows(
@@ -241,11 +212,15 @@ def _write_rows(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult,
         if table.num_rows:
             files.append(str(folder / f"{number:05d}.parquet"))
             data = table.select(names).append_column("label", label)
-            pq.write_table(data, files[-1], row_group_size=ROW_GROUP, compression="zstd")
+            pq.write_table(data, files[-1], row_group_size=_group_of(data.num_rows), compression="zstd")
     every = np.concatenate(labels)
     _check_label(spec, pin, every, dropped)
     constant = constant_prediction(spec.train.objective, every.astype(float), rows=1)[0].tolist()
     return _Rows(tuple(files), names, len(every), dropped, classes or (), constant)
+
+
+def _group_of(rows: int) -> int:
+    return min(ROW_GROUP, max(LEAST_ROW_GROUP, -(-rows // ROW_GROUPS)))
 
 
 def _spans(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake: Lake) -> list[tuple[str, str]]:
@@ -291,6 +266,7 @@ def _boost(spec: PipelineSpec, rows: _Rows, folder: Path, settings: Settings, la
         folder=folder,
         threads=settings.threads,
         scheduler=settings.dask_scheduler,
+        tls=_tls(settings),
         workers=settings.workers,
         memory_limit=settings.memory_limit,
         stall=settings.train_stall,
@@ -314,6 +290,13 @@ def _boost(spec: PipelineSpec, rows: _Rows, folder: Path, settings: Settings, la
         say=say,
     )
     return trained, encoding
+
+
+def _tls(settings: Settings):
+    from tasks.compute.cluster import Tls
+
+    files = (settings.dask_tls_ca, settings.dask_tls_cert, settings.dask_tls_key)
+    return Tls(*files) if all(files) else None
 
 
 def _delivered(spec: PipelineSpec, local, seen, lake: Lake, key: str):

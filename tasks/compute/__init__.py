@@ -2,8 +2,8 @@
 
 A training, from the bottom: `rows` (Parquet files and their row groups), `encoding`, `boosting` (the one
 function that trains, in one process), `checkpoints`; the places that run it: `single` and `spread` (on a
-`cluster`); `pace` (is it hung?), `sizing` (which way?), `machine` and `devices` (what is there?), `places`
-(from a choice to a place) and `train` (attempts, until one is whole).
+`cluster`); `turn` (what it keeps inside the scheduler), `pace` (is it hung?), `sizing` (which way?), `machine` and `devices`
+(what is there?), `scratch`, `places` (from a choice to a place) and `train` (attempts, until one is whole).
 
 Import the modules by name, so that a step loads only what it needs: `encoding`, `metrics` and
 `params` need numpy and pyarrow at most; `predict` and `scoring` load xgboost; `cluster` and `spread` load Dask.

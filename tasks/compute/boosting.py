@@ -20,7 +20,10 @@ from tasks.compute.encoding import Encoding
 from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
 
 Report = Callable[[str], None]
-"""Called with a phase, "reading" or "round", as a sign of life."""
+"""Called with a phase as a sign of life: "reading", "round", or "peer" for a round of another than the first process.
+
+What it raises ends the training.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
     Args:
         threads: threads of this process.
         folder: a scratch folder of this process's own.
-        report: told of each batch read, and by the first process of each round done.
+        report: told of each batch read and of each round done.
 
     Returns:
         The model, from the first process of the communicator; None from the others.
@@ -95,8 +98,7 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
             booster.update(matrix, iteration=done)
             for name, value in _scores(booster.eval_set([(matrix, "train")], done)):
                 history.setdefault(name, []).append(value)
-            if first:  # one process speaks for all: the rounds of several would look like a faster pace
-                report("round")
+            report("round" if first else "peer")  # one speaks for all: several would look like a faster pace
             if first and job.checkpoints and (done + 1) % job.checkpoints.every == 0 and done + 1 < job.rounds:
                 job.checkpoints.save(Checkpoint(done + 1, bytes(booster.save_raw("ubj")), history))
         device = json.loads(booster.save_config())["learner"]["generic_param"]["device"].split(":")[0]

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.compute.devices import find_gpus
 from tasks.compute.spread import Spread
+from tasks.compute.turn import alive
 from tasks.errors import ClusterError, NoPlaceError
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 _log = logging.getLogger(__name__)
+_PATIENCE = 30.0
+"""Seconds to wait for the first worker of an outside scheduler."""
 
 _CONFIG = {
     # A training fills workers with data that it needs to the end: spilling it would thrash.
@@ -33,6 +41,19 @@ _CONFIG = {
 }
 
 
+@dataclass(frozen=True)
+class Tls:
+    """What this process shows to an outside scheduler at tls://, and whom it trusts: files in PEM format.
+
+    It covers Dask's own connections, on which models and errors travel. The sums of gradients that XGBoost's
+    workers exchange go over plain TCP (XGBoost 3.2 has no other): keep the workers in a network of their own.
+    """
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
 @contextmanager
 def open_cluster(
     *,
@@ -43,6 +64,7 @@ def open_cluster(
     gpus: Sequence[str] | Literal["auto"] | int,
     workdir: Path,
     stall: float = 60.0,
+    tls: Tls | None = None,
 ) -> Iterator[Spread]:
     """A cluster for the length of a `with` block; no process of it outlives the block or this process.
 
@@ -55,6 +77,7 @@ def open_cluster(
             one "auto", or how many workers with a GPU to insist on.
         workdir: where local workers put their scratch files.
         stall: see `Spread`.
+        tls: for an outside scheduler at tls://.
 
     Raises:
         ClusterError: no cluster came up, or too few GPUs are there.
@@ -67,7 +90,7 @@ def open_cluster(
     with dask.config.set({**_CONFIG, "temporary-directory": str(workdir)}), ExitStack() as stack:
         try:
             if scheduler is not None:
-                place = _outside(stack, scheduler, gpus, stall)
+                place = _outside(stack, scheduler, gpus, stall, tls)
             else:
                 place = _local(stack, workers, threads, memory_limit, gpus or (), workdir, stall)
         except (OSError, RuntimeError, TimeoutError) as error:
@@ -86,7 +109,7 @@ def _local(
     workdir: Path,
     stall: float,
 ) -> Spread:
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
 
     workdir.mkdir(parents=True, exist_ok=True)
     count = len(gpus) or workers
@@ -104,7 +127,7 @@ def _local(
         "silence_logs": logging.ERROR,
     }
     cluster = stack.enter_context(kind(**common))
-    client = stack.enter_context(Client(cluster, timeout="30s"))
+    client = stack.enter_context(_connected(cluster, timeout="30s"))
     client.wait_for_workers(count, timeout=60)
     client.register_plugin(_quiet_plugin())
     return Spread(client, "cuda" if gpus else "cpu", count, each, stall=stall)
@@ -118,12 +141,16 @@ def _cuda_cluster(gpus: Sequence[str]):
     return partial(LocalCUDACluster, CUDA_VISIBLE_DEVICES=list(gpus))
 
 
-def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stall: float) -> Spread:
-    from distributed import Client
-
-    client = stack.enter_context(Client(scheduler, timeout="10s"))
-    client.wait_for_workers(1, timeout=30)
-    counted = client.run(_gpus_of_worker) if gpus != 0 else {}
+def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stall: float, tls: Tls | None) -> Spread:
+    client = stack.enter_context(_connected(scheduler, timeout="10s", **_security(tls)))
+    place = Spread(client, "cpu", workers=0, threads=1, outside=True, stall=stall)
+    there, until = alive(client, quiet=place.quiet), time.monotonic() + _PATIENCE
+    while not there and time.monotonic() < until:
+        time.sleep(0.2)
+        there = alive(client, quiet=place.quiet)
+    if not there:
+        raise ClusterError(f"no worker came to the Dask scheduler at {scheduler} in {_PATIENCE:.0f} s")
+    counted = client.run(_gpus_of_worker, workers=list(there), callback_timeout=_PATIENCE) if gpus != 0 else {}
     found = sum(1 for count in counted.values() if count)
     if 0 < found < len(counted):
         raise ClusterError(
@@ -134,8 +161,35 @@ def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stal
             f"train.gpus insists on {gpus} GPUs, {found} of the workers at {scheduler} have one",
             hint="start `dask cuda worker` processes, or set train.gpus to auto",
         )
-    nthreads = client.nthreads()
-    return Spread(client, "cuda" if found else "cpu", len(nthreads), min(nthreads.values()), outside=True, stall=stall)
+    return replace(place, device="cuda" if found else "cpu", workers=len(there), threads=min(there.values()))
+
+
+@contextmanager
+def _connected(address: Any, **more: Any) -> Iterator[Client]:
+    """Dask's client; one whose scheduler no longer answers is left all the same."""
+    from distributed import Client
+
+    client = Client(address, **more)
+    try:
+        yield client
+    finally:
+        with suppress(OSError, TimeoutError):
+            client.close()
+
+
+def _security(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    from distributed import Security
+
+    return {
+        "security": Security(
+            require_encryption=True,
+            tls_ca_file=str(tls.ca),
+            tls_client_cert=str(tls.cert),
+            tls_client_key=str(tls.key),
+        )
+    }
 
 
 def _gpus_of_worker() -> int:

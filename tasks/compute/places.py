@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tasks.compute.cluster import Tls
 from tasks.compute.devices import hold_gpus
 from tasks.compute.machine import free_memory, usable_gpus
 from tasks.compute.single import Single
@@ -23,6 +24,7 @@ class Means:
         folder: for scratch files.
         threads: of all processes on this machine together.
         scheduler: address of an outside Dask scheduler; None for this machine.
+        tls: for one at tls://.
         workers: Dask workers of a local CPU cluster; 1 for none.
         memory_limit: of one of them, in Dask's spelling.
         stall: seconds of silence beyond its own pace after which a training counts as hung.
@@ -32,6 +34,7 @@ class Means:
     folder: Path
     threads: int
     scheduler: str | None = None
+    tls: Tls | None = None
     workers: int = 1
     memory_limit: str = "auto"
     stall: float = 60.0
@@ -88,4 +91,5 @@ def _cluster(means: Means, gpus):
         gpus=gpus,
         workdir=means.folder,
         stall=means.stall,
+        tls=means.tls,
     )

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import queue
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
 from tasks.compute.single import portable
+from tasks.compute.turn import QUIET_SECONDS, alive, end_turn, start_tracker, take_turn
 from tasks.errors import ClusterError, NoPlaceError, TrainingError
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.5
 _SETTLE_SECONDS = 5.0
 """How long the others are waited for after one worker failed: their errors may say more."""
-_COLLECTIVE_SECONDS = 120
 _TURN_SECONDS = 3600
 """How long another training on the same workers is waited for."""
-_TRACKERS = "_millrace_trackers"
+_LEAVING = ("closing", "closing_gracefully", "closed", "failed")
+"""A Dask worker's status when it ends."""
+_SIGNS = "millrace-training"
+"""Dask's topic for signs of life: one for all trainings, since a scheduler never forgets a topic."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Spread:
     reason: str = ""
 
     @property
+    def quiet(self) -> float:
+        """Seconds that a worker's heartbeat may be missing before it counts as lost."""
+        return min(self.stall, QUIET_SECONDS)
+
+    @property
     def way(self) -> str:
         return "cluster"
 
@@ -86,6 +93,8 @@ class _Run:
     hands: Sequence[Sequence[RowGroup]]
     name: str = field(default_factory=lambda: f"millrace-training-{uuid.uuid4().hex[:8]}")
     signs: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+    gone: bool = False
+    """Whether the scheduler is: asking it again would only take time."""
 
     def result(self) -> Boosted:
         with self._alone():
@@ -93,34 +102,29 @@ class _Run:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One training at a time on workers that others use too: two that each held half would wait for each other.
-
-        A lease that the scheduler takes back when this process is gone.
-        """
-        if not self.place.outside:
-            yield
-            return
-        from distributed import Semaphore
-
-        lease = Semaphore(max_leases=1, name="millrace-training")
-        if not lease.acquire(timeout=_TURN_SECONDS):
-            raise NoPlaceError(f"another training has held the Dask workers for {_TURN_SECONDS} s")
+        """One training at a time on the workers of a scheduler; see `turn`."""
+        until = time.monotonic() + _TURN_SECONDS
+        while not take_turn(self.place.client, self.name):
+            if time.monotonic() > until:
+                raise NoPlaceError(f"another training has held the Dask workers for {_TURN_SECONDS} s")
+            time.sleep(1)
         try:
             yield
         finally:
-            with suppress(Exception):  # the scheduler is gone: so is the lease
-                lease.release()
+            if not self.gone:
+                with suppress(ClusterError):  # it went just now, and the turn with it
+                    end_turn(self.place.client, self.name)
 
     def _run(self) -> Boosted:
         client = self.place.client
-        workers = sorted(_alive(client))[: len(self.hands)]
+        workers = sorted(self._alive())[: len(self.hands)]
         if len(workers) < len(self.hands):
             raise ClusterError(f"{len(self.hands)} Dask workers are needed, {len(workers)} are there")
-        client.subscribe_topic(self.name, lambda event: self.signs.put(event[1]))
         futures: list[Future] = []
         try:
+            client.subscribe_topic(_SIGNS, self._hear)
             host = urlsplit(client.scheduler.address).hostname
-            tracker = client.run_on_scheduler(_start_tracker, name=self.name, workers=len(workers), host=host)
+            tracker = start_tracker(client, self.name, workers=len(workers), host=host)
             futures = [
                 client.submit(
                     _train_on_worker, self.job, tuple(hand), tracker, self.name, self.place.threads,
@@ -133,6 +137,18 @@ class _Run:
             raise ClusterError(f"the Dask scheduler was lost: {error}", hint="run the step again") from error
         finally:
             self._leave(futures, workers)
+
+    def _hear(self, event: tuple[float, tuple[str, str]]) -> None:
+        name, phase = event[1]
+        if name == self.name:
+            self.signs.put(phase)
+
+    def _alive(self) -> set[str]:
+        try:
+            return set(alive(self.place.client, quiet=self.place.quiet))
+        except ClusterError:
+            self.gone = True
+            raise
 
     def _watch(self, futures: list[Future], workers: list[str]) -> Boosted:
         pace = Pace(limit=self.place.stall, now=time.monotonic())
@@ -174,11 +190,12 @@ class _Run:
             if future.status == "finished":
                 return None, future.result(timeout=60)
             error = future.exception(timeout=5)
-            if isinstance(error, KilledWorker):
-                return ClusterError(f"a worker died again and again: {error}"), None
-            return error, None
-        except (CancelledError, TimeoutError) as error:
-            return ClusterError(f"a worker's task was lost ({type(error).__name__})"), None
+        except (CancelledError, TimeoutError) as lost:
+            error = ClusterError(f"a worker's task was lost ({type(lost).__name__})")
+        if isinstance(error, KilledWorker):
+            error = ClusterError(f"a worker died again and again: {error}")
+        # Dask knows no error of a task that was cancelled because its own connection broke
+        return error or ClusterError(f"a worker's task was lost ({future.status})"), None
 
     def _raise(self, errors: list[BaseException], workers: list[str]) -> None:
         """What went wrong: the data's own error first; of several workers' XGBoost errors a lost peer is the usual cause."""
@@ -199,25 +216,26 @@ class _Run:
         raise next((error for error in errors if error not in peers), cause)
 
     def _check_lost(self, workers: list[str], cause: BaseException | None = None) -> None:
-        lost = set(workers) - _alive(self.place.client)
+        lost = set(workers) - self._alive()
         if lost:
             raise ClusterError(
                 f"{len(lost)} of {len(workers)} Dask workers were lost in training: {', '.join(sorted(lost))}",
-                hint="out of memory is the usual cause; the training goes on from its last checkpoint",
+                hint="memory or the network is the usual cause; the training goes on from its last checkpoint",
             ) from cause
 
     def _leave(self, futures: list[Future], workers: list[str]) -> None:
-        """Nothing of this run stays on a cluster that goes on without us: no task, no tracker, no stuck thread."""
+        """Nothing of this run stays on a cluster that goes on without us: no task, no stuck thread."""
+        if self.gone:
+            return
         client = self.place.client
         failed = any(future.status != "finished" for future in futures)
         try:
-            client.unsubscribe_topic(self.name)
+            there = self._alive() & set(workers)
+            client.unsubscribe_topic(_SIGNS)
             client.cancel(futures, force=True)
-            client.run_on_scheduler(_stop_tracker, name=self.name)
-            if failed and self.place.outside:
+            if failed and self.place.outside and there:
                 # a thread inside XGBoost's collective can't be interrupted: its worker is started anew by its nanny
-                there = _alive(client)
-                client.restart_workers([one for one in workers if one in there], timeout=30, raise_for_error=False)
+                client.restart_workers(sorted(there), timeout=30, raise_for_error=False)
         except Exception:  # the cluster is gone, or going: what is raised tells why
             if not failed:
                 raise
@@ -229,58 +247,28 @@ _NETWORK = re.compile(
 )
 
 
-def _alive(client: Client) -> set[str]:
-    """The workers' addresses, asked of the scheduler: what the client remembers is at times an empty list.
-
-    Raises:
-        ClusterError: the scheduler does not answer.
-    """
-    try:
-        return set(client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=30)["workers"])
-    except (OSError, TimeoutError) as error:
-        raise ClusterError(f"the Dask scheduler was lost: {error}", hint="run the step again") from error
-
-
-def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, topic: str, threads: int) -> Boosted | None:
+def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, name: str, threads: int) -> Boosted | None:
     import tempfile
 
     from distributed import get_worker
     from xgboost.dask import CommunicatorContext
 
     worker = get_worker()
+    key = worker.get_current_task()
+
+    def report(phase: str) -> None:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state == "cancelled" or worker.status.name in _LEAVING:
+            # its client is gone, or the scheduler: Dask forgets the task, but would let its thread train to the end
+            raise ClusterError("the training was given up: nobody waits for it any more")
+        if phase != "peer":
+            worker.log_event(_SIGNS, (name, phase))
+
     try:
         with (
             tempfile.TemporaryDirectory(dir=worker.local_directory, ignore_cleanup_errors=True) as folder,
             CommunicatorContext(**tracker),
         ):
-            return boost(
-                job, hand, threads=threads, folder=Path(folder), report=lambda phase: worker.log_event(topic, phase)
-            )
+            return boost(job, hand, threads=threads, folder=Path(folder), report=report)
     except Exception as error:
         raise portable(error) from None
-
-
-def _start_tracker(dask_scheduler: Any, *, name: str, workers: int, host: str) -> dict[str, Any]:
-    """On the scheduler, which every worker reaches: what brings XGBoost's workers together."""
-    from xgboost.tracker import RabitTracker
-
-    tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
-    tracker.start()
-    if not hasattr(dask_scheduler, _TRACKERS):
-        setattr(dask_scheduler, _TRACKERS, {})
-    getattr(dask_scheduler, _TRACKERS)[name] = tracker
-    return {**tracker.worker_args(), "dmlc_timeout": _COLLECTIVE_SECONDS}
-
-
-def _stop_tracker(dask_scheduler: Any, *, name: str) -> None:
-    tracker = getattr(dask_scheduler, _TRACKERS, {}).pop(name, None)
-    if tracker is not None:
-        # in a thread: it may wait for workers that are gone, and this is the scheduler's event loop
-        threading.Thread(target=_free, args=(tracker,), daemon=True).start()
-
-
-def _free(tracker: Any) -> None:
-    from xgboost.core import XGBoostError
-
-    with suppress(XGBoostError):
-        tracker.free()

@@ -32,8 +32,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield Single(device=device, threads=2, folder=workdir, gpu=gpus[0] if gpus else None)
     elif request.param == "outside scheduler":
         with (
-            dask_processes(workdir, workers=2) as address,
-            open_cluster(**{**arguments, "scheduler": address, "gpus": 0}, workers=1) as running,
+            dask_processes(workdir, workers=2) as outside,
+            open_cluster(**{**arguments, "scheduler": outside.address, "gpus": 0}, workers=1) as running,
         ):
             assert running.workers == 2 and running.outside
             yield running

@@ -1,4 +1,4 @@
-"""A step as the command line runs it: `python -P -m tests.support.train_once FOLDER cluster|single [hang]`.
+"""A step as the command line runs it: `python -P -m tests.support.train_once FOLDER cluster|single|ADDRESS [hang]`.
 
 Prints one line, the result; with `hang` it trains for ever and is there to be killed.
 """
@@ -22,14 +22,11 @@ def main(folder: Path, *, where: str, hang: bool) -> None:
     data: TrainingData = write(folder / "train", [rows(400, seed) for seed in range(4)], binary)
     (folder / "dask").mkdir()
     with ExitStack() as stack:
-        if where == "cluster":
-            place = stack.enter_context(
-                open_cluster(
-                    scheduler=None, workers=1, threads=2, memory_limit="2GiB", gpus=(), workdir=folder / "dask"
-                )
-            )
-        else:
+        if where == "single":
             place = Single("cpu", 2, folder / "dask")
+        else:
+            given = {"workers": 1, "threads": 2, "memory_limit": "2GiB", "gpus": 0, "workdir": folder / "dask"}
+            place = stack.enter_context(open_cluster(scheduler=None if where == "cluster" else where, **given))
         if hang:
             print("it trains", flush=True)
         recipe = Recipe(

@@ -1,0 +1,127 @@
+"""What a training keeps inside the Dask scheduler: whose turn it is on the workers, and the tracker that joins them.
+
+A scheduler may serve several trainings, of several hosts. Two that each held half of the workers would wait for
+each other, so they take turns. A turn belongs to a client: when the client's process dies or is cut off, the scheduler
+drops the client, and with it goes the turn. The functions run in the scheduler's event loop, one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ANSWER_SECONDS = 30.0
+"""How long the scheduler may take to answer."""
+QUIET_SECONDS = 30.0
+"""How long a worker's heartbeat, due each second or two, may be missing: Dask itself waits for minutes."""
+_COLLECTIVE = {"dmlc_timeout": 120, "dmlc_retry": 2}
+"""Seconds that a worker waits for another, and tries to reach one: with XGBoost's three, a worker whose scheduler
+died waits twelve seconds for the tracker before it ends."""
+_HELD = "_millrace_turn"
+
+
+@dataclass
+class _Turn:
+    client: str
+    name: str
+    tracker: Any = None
+
+
+def ask(client: Client, function: Callable, **arguments: Any) -> Any:
+    """What a function says that runs on the scheduler.
+
+    Raises:
+        ClusterError: the connection to the scheduler broke, or it does not answer.
+    """
+    if client.status != "running":
+        raise ClusterError("the connection to the Dask scheduler broke", hint="run the step again")
+    try:
+        return client.run_on_scheduler(function, callback_timeout=ANSWER_SECONDS, **arguments)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"the Dask scheduler was lost: {error}", hint="run the step again") from error
+
+
+def alive(client: Client, *, quiet: float = QUIET_SECONDS) -> dict[str, int]:
+    """Address -> threads of the workers that are there and were heard of in the last `quiet` seconds.
+
+    A worker that the network has cut off stays on the scheduler's list for long; its heartbeat stops at once.
+
+    Raises:
+        ClusterError: the scheduler does not answer.
+    """
+    heard = ask(client, _heard)
+    return {address: threads for address, (silence, threads) in heard.items() if silence <= quiet}
+
+
+def take_turn(client: Client, name: str) -> bool:
+    """Whether the training `name` of this client has the workers for itself from now on."""
+    return ask(client, _take, holder=client.id, name=name)
+
+
+def start_tracker(client: Client, name: str, *, workers: int, host: str) -> dict[str, Any]:
+    """Start what brings XGBoost's workers together, on the scheduler, which every worker reaches.
+
+    Returns:
+        The arguments of `xgboost.dask.CommunicatorContext`.
+    """
+    return ask(client, _track, name=name, workers=workers, host=host)
+
+
+def end_turn(client: Client, name: str) -> None:
+    """Give the workers back; nothing of the training stays on the scheduler."""
+    ask(client, _end, name=name)
+
+
+def _heard(dask_scheduler: Any) -> dict[str, tuple[float, int]]:
+    now = time.time()
+    return {worker.address: (now - worker.last_seen, worker.nthreads) for worker in dask_scheduler.workers.values()}
+
+
+def _take(dask_scheduler: Any, *, holder: str, name: str) -> bool:
+    held: _Turn | None = getattr(dask_scheduler, _HELD, None)
+    if held is not None and held.name != name:
+        if held.client in dask_scheduler.clients:
+            return False
+        _stop(held)
+    setattr(dask_scheduler, _HELD, _Turn(holder, name))
+    return True
+
+
+def _track(dask_scheduler: Any, *, name: str, workers: int, host: str) -> dict[str, Any]:
+    from xgboost.tracker import RabitTracker
+
+    held: _Turn | None = getattr(dask_scheduler, _HELD, None)
+    if held is None or held.name != name:
+        raise ClusterError("the training lost its turn on the Dask workers: its connection broke for a while")
+    held.tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
+    held.tracker.start()
+    return {**held.tracker.worker_args(), **_COLLECTIVE}
+
+
+def _end(dask_scheduler: Any, *, name: str) -> None:
+    held: _Turn | None = getattr(dask_scheduler, _HELD, None)
+    if held is not None and held.name == name:
+        _stop(held)
+        delattr(dask_scheduler, _HELD)
+
+
+def _stop(turn: _Turn) -> None:
+    if turn.tracker is not None:
+        # in a thread: it may wait for workers that are gone, and this is the scheduler's event loop
+        threading.Thread(target=_free, args=(turn.tracker,), daemon=True).start()
+
+
+def _free(tracker: Any) -> None:
+    from xgboost.core import XGBoostError
+
+    with suppress(XGBoostError):
+        tracker.free()

@@ -1,0 +1,103 @@
+"""A training on two workers of an outside scheduler, over TLS, with the lake as the only thing that they share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+from distributed import Security
+
+from tasks.compute.cluster import Tls, open_cluster
+from tasks.errors import ClusterError
+from tests.support.certificates import make_authority, make_certificate
+from tests.support.dask_processes import DaskProcesses, dask_processes
+from tests.support.pipelines import deliver, write_config
+from tests.support.project import Project, make_project
+from tests.support.s3 import CREDENTIALS
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """A scheduler at tls:// and what its clients show."""
+
+    processes: DaskProcesses
+    tls: Tls
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str, new_bucket: Callable[[], str], s3_endpoint: str):
+    """The end of January, clean, in a lake on S3."""
+    folder = tmp_path_factory.mktemp("outside")
+    config = write_config(folder / "config", "late_orders")
+    for file in config.rglob("*.yaml"):
+        file.write_text(file.read_text().replace("start: 2024-01-01", "start: 2024-01-20"))
+    made = make_project(folder, mlflow=mlflow_uri, bucket=new_bucket(), endpoint=s3_endpoint)
+    deliver(made.incoming, date(2024, 1, 20), date(2024, 1, 31))
+    made.load({"orders": "2024-01-20..2024-01-31", "arrivals": "2024-01-20..2024-01-31", "shops": "all"})
+    return made
+
+
+@pytest.fixture(scope="module")
+def encrypted(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+    """Two workers that see neither the project's folder nor, over TLS, anybody without a certificate."""
+    folder = tmp_path_factory.mktemp("dask")
+    ca, key = make_authority(folder)
+    cert, private = make_certificate(folder, "dask", key)
+    options = ["--tls-ca-file", str(ca), "--tls-cert", str(cert), "--tls-key", str(private)]
+    tls = Tls(ca, *make_certificate(folder, "millrace", key))
+    security = Security(
+        require_encryption=True, tls_ca_file=str(ca), tls_client_cert=str(tls.cert), tls_client_key=str(tls.key)
+    )
+    with dask_processes(
+        folder, workers=2, tls=options, security=security, prefixes=[_without(project.folder)] * 3, environment=CREDENTIALS
+    ) as processes:  # fmt: skip
+        yield Encrypted(processes, tls)
+
+
+def _without(folder: Path) -> list[str]:
+    """Words that hide a folder from the command after them; none where that is not permitted."""
+    words = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
+    try:
+        subprocess.run([*words, "true"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return words
+
+
+def test_a_promotion_trains_on_two_outside_workers_that_share_nothing_but_the_lake(
+    project: Project, encrypted: Encrypted
+):
+    promoted = project.command(
+        "run", "promote", "late_orders", "2024-02", "--json",
+        MILLRACE_DASK_SCHEDULER=encrypted.processes.address,
+        MILLRACE_DASK_TLS_CA=str(encrypted.tls.ca),
+        MILLRACE_DASK_TLS_CERT=str(encrypted.tls.cert),
+        MILLRACE_DASK_TLS_KEY=str(encrypted.tls.key),
+    )  # fmt: skip
+    assert promoted.code == 0, promoted.err
+    assert promoted.json["promoted"]
+    version = json.loads(project.lake.objects.get(f"late_orders/versions/{promoted.json['champion']}.json"))
+    assert version["way"] == "cluster" and f"the scheduler at {encrypted.processes.address}" in version["reason"]
+    assert not list(project.lake.objects.list(f"late_orders/trainings/{version['key']}/"))  # the rows went again
+    with encrypted.processes.client() as client:
+        assert all(count > 0 for count in client.run(_transitions).values())  # both had work
+
+
+def _transitions(dask_worker) -> int:
+    return dask_worker.state.transition_counter
+
+
+def test_a_certificate_of_another_authority_is_refused(encrypted: Encrypted, tmp_path: Path):
+    ca, key = make_authority(tmp_path)
+    strange = Tls(encrypted.tls.ca, *make_certificate(tmp_path, "stranger", key))
+    arguments = {"workers": 1, "threads": 1, "memory_limit": "auto", "gpus": 0, "workdir": tmp_path}
+    with (
+        pytest.raises(ClusterError, match="no Dask cluster at tls://"),
+        open_cluster(scheduler=encrypted.processes.address, tls=strange, **arguments),
+    ):
+        pass

@@ -1,0 +1,95 @@
+"""What `make proof` found, written to docs/proofs.md by the run itself: dated, with the machine that it ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from statistics import median
+
+import psutil
+
+from tests.support.dask_processes import ROOT
+from tests.support.kills import COMBINATIONS, Survived, commit
+
+FILE = ROOT / "docs" / "proofs.md"
+
+
+@dataclass
+class Kills:
+    """The killed trainings of a run that ended well.
+
+    Attributes:
+        commit: that was tested, and that the kills were drawn from.
+        unbroken: the AUC of the same training without a kill.
+        expected: how many must end well for the figures to be written.
+    """
+
+    commit: str
+    unbroken: float
+    expected: int
+    survived: list[Survived] = field(default_factory=list)
+
+    def add(self, survived: Survived) -> None:
+        self.survived.append(survived)
+
+    def write(self) -> None:
+        """Write the figures down; a run in which one failed, or that was only a part, writes nothing."""
+        if len(self.survived) < self.expected:
+            return
+        rows = []
+        for combination in COMBINATIONS:
+            found = [one for one in self.survived if (one.kill.what, one.kill.place) == combination]
+            resumed = [one.resumed_from for one in found]
+            seconds = [one.seconds for one in found]
+            off = max(abs(one.auc - self.unbroken) for one in found)
+            rows.append(
+                [
+                    *combination,
+                    str(len(found)),
+                    str(sum(one > 0 for one in resumed)),
+                    f"{min(resumed)} to {max(resumed)}",
+                    f"{off:.4f}",
+                    f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+                ]
+            )
+        total = ["together", "", str(len(self.survived)), str(sum(one.resumed_from > 0 for one in self.survived))]
+        worst = max(abs(one.auc - self.unbroken) for one in self.survived)
+        rows.append([*total, "", f"{worst:.4f}", f"{median(one.seconds for one in self.survived):.1f}"])
+        names = [
+            "killed",
+            "training in",
+            "times",
+            "resumed",
+            "from round",
+            "AUC off by at most",
+            "seconds to the model",
+        ]
+        write_section("kills", names, rows)
+
+
+def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Put a table between a section's marks in the file, with the date, the commit and the machine."""
+    lines = [_where(), "", _row(header), _row("---" for _ in header), *(_row(row) for row in rows)]
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    text = FILE.read_text(encoding="utf-8")
+    found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    assert found.search(text), f"{FILE.name} has no section {name}"
+    FILE.write_text(found.sub(lambda _: "\n".join([begin, *lines, end]), text), encoding="utf-8")
+
+
+def _where() -> str:
+    memory = psutil.virtual_memory().total / 2**30
+    versions = ", ".join(f"{name} {version(name)}" for name in ("xgboost", "distributed"))
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit() or 'unknown'}: {os.cpu_count()} CPUs, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}."
+    )
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
