@@ -33,6 +33,7 @@ _SETTLE_SECONDS = 5.0
 """How long the others are waited for after one worker failed: their errors may say more."""
 _TURN_SECONDS = 3600
 """How long another training on the same workers is waited for."""
+_LEAST_QUIET = 5.0
 _LEAVING = ("closing", "closing_gracefully", "closed", "failed")
 """A Dask worker's status when it ends."""
 _SIGNS = "millrace-training"
@@ -66,7 +67,7 @@ class Spread:
     @property
     def quiet(self) -> float:
         """Seconds that a worker's heartbeat may be missing before it counts as lost."""
-        return min(self.stall, QUIET_SECONDS)
+        return min(max(self.stall, _LEAST_QUIET), QUIET_SECONDS)
 
     @property
     def way(self) -> str:
