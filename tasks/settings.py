@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -338,10 +338,13 @@ def _explain(kind: type[BaseModel], problem: Mapping[str, Any], file: Path | str
 def _fields(kind: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        kinds = (
+            (field.annotation, *get_args(field.annotation)) if field else ()
+        )  # one that may be left out is `X | None`
+        inner = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not inner:
             break
-        kind = inner
+        kind = inner[0]
     return sorted(kind.model_fields)
 
 

@@ -48,7 +48,7 @@ def check_source(settings: Settings, source) -> None:
 
 def check_pipeline(settings: Settings, name: str) -> None:
     """The spec, its features, its label and its parameters fit together."""
-    from tasks.compute.params import check_params
+    from tasks.compute.params import check_params, check_space
     from tasks.featurize import view_of
     from tasks.sql.guard import describe
     from tasks.sql.labels import check_label
@@ -73,4 +73,6 @@ def check_pipeline(settings: Settings, name: str) -> None:
         objective=spec.train.objective,
         file=str(settings.config / "pipelines" / name / "pipeline.yaml"),
     )
-    check_params(spec.train.objective, dict(spec.train.params))
+    check_params(spec.train.objective, spec.train.params)
+    if spec.train.search:
+        check_space(spec.train.objective, spec.train.params, spec.train.search.space)

@@ -11,9 +11,11 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from tasks.domain.frozen import Frozen, Length, parsed
 from tasks.domain.partition import Offset, Partition, Span, overlapping, zone_of
+from tasks.domain.search import SearchSpec
 from tasks.errors import PartitionKeyError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -59,21 +61,10 @@ def _params(value: Any) -> Any:
     return value
 
 
-def _parsed(kind: type) -> BeforeValidator:
-    return BeforeValidator(lambda value: value if isinstance(value, kind) else kind.parse(value))
-
-
 Name = Annotated[str, BeforeValidator(_name)]
 Timezone = Annotated[str, BeforeValidator(_timezone)]
-Moment = Annotated[Offset, _parsed(Offset)]
-Length = Annotated[Span, _parsed(Span)]
+Moment = Annotated[Offset, parsed(Offset)]
 ColumnType = Literal["string", "int", "float", "bool", "date", "timestamp", "local_timestamp"]
-
-
-class Frozen(BaseModel):
-    """Base of the spec types: frozen, unknown keys refused, no silent conversions of numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class SourceSpec(Frozen):
@@ -208,6 +199,8 @@ class TrainSpec(Frozen):
     """One process, one with its data in external memory, or a Dask cluster; auto chooses by size."""
     checkpoint: int = Field(20, ge=1)
     """Rounds from one checkpoint to the next."""
+    search: SearchSpec | None = None
+    """Parameters that are searched for before each training; what `params` says of them is tried first."""
 
 
 class GateSpec(Frozen):
@@ -322,11 +315,16 @@ class PipelineSpec(Frozen):
 
     @property
     def recipe(self) -> str:
-        """Digest of what makes a model out of its rows: label, objective, parameters, rounds, seed; 12 hex digits."""
+        """Digest of what makes a model out of its rows: label, objective, parameters, rounds, seed, search; 12 hex digits."""
         parts = {
             "label": self.label.model_dump(mode="json", exclude={"matures"}),
             "train": self.train.model_dump(mode="json", include={"objective", "rounds", "params", "seed"}),
         }
+        search = self.train.search
+        if search is not None:  # only there: the recipes of trainings without one stay what they were
+            last = str(search.validation or f"at most {self.train.holdout}")
+            judged = {"metric": self.gate.metric, "validation": last}
+            parts["search"] = search.model_dump(mode="json", include={"trials", "space"}) | judged
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

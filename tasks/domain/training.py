@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.domain.cut import matured
-from tasks.domain.partition import Partition, partitions
+from tasks.domain.partition import Partition, Span, partitions
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import TrainingError
 
@@ -59,6 +59,29 @@ def training_window(spec: PipelineSpec, training: Partition) -> TrainingWindow:
             hint=f"train a later {spec.train.every}, or lower train.min_window or train.holdout",
         )
     return TrainingWindow(as_of, (first, last), (holdout_first, latest))
+
+
+def validation_window(
+    spec: PipelineSpec, train: tuple[Partition, Partition], length: Span | None
+) -> tuple[Partition, Partition]:
+    """The last partitions of a training window, which judge the trials of a search; the gate's holdout stays unseen.
+
+    Args:
+        train: (first, last) partition of the training data.
+        length: how much of it; None for as much as `train.holdout`, a quarter of the window at most.
+
+    Raises:
+        TrainingError: nothing would be left to train the trials on.
+    """
+    every = partitions(*train)
+    judging = [p for p in every if p.start >= (length or spec.train.holdout).before(train[1].end, spec.timezone)]
+    count = max(1, len(judging) if length else min(len(judging), len(every) // 4))
+    if count >= len(every):
+        raise TrainingError(
+            f"{spec.pipeline}: a search would judge its trials on all {len(every)} partitions from {train[0]} to {train[1]} and train them on none",
+            hint="lengthen train.min_window, or shorten train.search.validation",
+        )
+    return every[-count], train[1]
 
 
 def _latest_matured(spec: PipelineSpec, as_of: datetime) -> Partition | None:

@@ -36,6 +36,12 @@ BREAKS = {
         ["gate.metric: expected one of auc, logloss, accuracy"],
     ),
     "a wrong parameter": (PIPELINE, "max_depth: 2", "max_dept: 2", ["max_dept", "max_depth"]),
+    "a wrong parameter in a search": (
+        PIPELINE,
+        "params: {max_depth: 2}",
+        "search: {trials: 5, space: {max_dept: [2, 4]}}",
+        ["train.search.space: XGBoost's 'max_dept' is not known here", "max_depth"],
+    ),
     "a label that is no condition": (PIPELINE, "sql: late", "sql: order_id", ["label.sql: expected a condition"]),
     "an unknown column in SQL": (SQL, "o.amount", "o.amout", ["features.sql", "amout", "amount"]),
     "a clock in SQL": (SQL, "o.amount", "now() as n", ["features.sql", "now"]),

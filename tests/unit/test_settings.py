@@ -121,6 +121,16 @@ def test_a_contract_lies_beside_the_spec_that_names_it(config):
         ("entity: [id]", "entity: [id", "is not YAML"),
         (PIPELINE, "- a list", "expected keys and values, found list"),
         ("columns: {id: string", "columns: {id: strng", "sources.truth.columns.id: input should be"),
+        (
+            "objective: binary:logistic",
+            "objective: binary:logistic, search: {trails: 5, space: {eta: [0.1, 0.2]}}",
+            "train.search.trails: unknown key; did you mean 'trials'?",
+        ),
+        (
+            "objective: binary:logistic",
+            "objective: binary:logistic, search: {trials: 5, space: {eta: [0.3, 0.2]}}",
+            "train.search.space.eta: expected a range from its lowest to its highest value, found [0.3, 0.2]",
+        ),
     ],
 )
 def test_a_wrong_pipeline_is_refused_by_file_key_and_nearest_name(config, old, new, said):
