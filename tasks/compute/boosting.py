@@ -11,13 +11,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.compute.checkpoints import Checkpoint, Checkpoints, History
 from tasks.compute.encoding import Encoding
 from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
+
+if TYPE_CHECKING:
+    import xgboost
 
 Report = Callable[[str], None]
 """Called with a phase as a sign of life: "reading", "round", or "peer" for a round of another than the first process.
@@ -80,41 +83,80 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
     import xgboost
     from xgboost import collective
 
+    with xgboost.config_context(nthread=threads, verbosity=1):
+        matrix = quantised(job, hand, threads=threads, folder=folder, report=report)
+        report("reading")
+        booster, history = grow(job, matrix, watched=matrix, threads=threads, report=report)
+        first = collective.get_rank() == 0
+        return Boosted(bytes(booster.save_raw("ubj")), history, device_of(booster)) if first else None
+
+
+def grow(
+    job: Job, matrix: xgboost.DMatrix, *, watched: xgboost.DMatrix, threads: int, report: Report
+) -> tuple[xgboost.Booster, dict[str, list[float]]]:
+    """Boost the rounds of a job on a quantised matrix.
+
+    Args:
+        watched: the rows on which the metrics are followed.
+
+    Returns:
+        The booster, and metric -> value per round.
+    """
+    import xgboost
+    from xgboost import collective
+
     params = {**job.params, "nthread": threads, "verbosity": 1, "seed_per_iteration": True}
     metrics = params.pop("eval_metric")
-    with xgboost.config_context(nthread=threads, verbosity=1):
-        matrix = _matrix(job, hand, threads, folder, report)
-        report("reading")
-        model = bytearray(job.start.model) if job.start else None
-        booster = xgboost.Booster(
-            [*params.items(), *(("eval_metric", name) for name in metrics)], cache=[matrix], model_file=model
-        )
-        history: dict[str, list[float]] = {
-            name: list(values) for name, values in (job.start.history if job.start else {}).items()
-        }
-        first = collective.get_rank() == 0
-        for done in range(booster.num_boosted_rounds(), job.rounds):
-            # the round's number seeds the generator: one that goes on does not draw the first rounds' samples again
-            booster.update(matrix, iteration=done)
-            for name, value in _scores(booster.eval_set([(matrix, "train")], done)):
-                history.setdefault(name, []).append(value)
-            report("round" if first else "peer")  # one speaks for all: several would look like a faster pace
-            if first and job.checkpoints and (done + 1) % job.checkpoints.every == 0 and done + 1 < job.rounds:
-                job.checkpoints.save(Checkpoint(done + 1, bytes(booster.save_raw("ubj")), history))
-        device = json.loads(booster.save_config())["learner"]["generic_param"]["device"].split(":")[0]
-        return Boosted(bytes(booster.save_raw("ubj")), history, device) if first else None
+    model = bytearray(job.start.model) if job.start else None
+    booster = xgboost.Booster(
+        [*params.items(), *(("eval_metric", name) for name in metrics)],
+        cache=[matrix] if watched is matrix else [matrix, watched],
+        model_file=model,
+    )
+    history: dict[str, list[float]] = {
+        name: list(values) for name, values in (job.start.history if job.start else {}).items()
+    }
+    first = collective.get_rank() == 0
+    for done in range(booster.num_boosted_rounds(), job.rounds):
+        # the round's number seeds the generator: one that goes on does not draw the first rounds' samples again
+        booster.update(matrix, iteration=done)
+        for name, value in _scores(booster.eval_set([(watched, "watched")], done)):
+            history.setdefault(name, []).append(value)
+        report("round" if first else "peer")  # one speaks for all: several would look like a faster pace
+        if first and job.checkpoints and (done + 1) % job.checkpoints.every == 0 and done + 1 < job.rounds:
+            job.checkpoints.save(Checkpoint(done + 1, bytes(booster.save_raw("ubj")), history))
+    return booster, history
+
+
+def device_of(booster: xgboost.Booster) -> str:
+    """cpu or cuda, as the booster itself says."""
+    return json.loads(booster.save_config())["learner"]["generic_param"]["device"].split(":")[0]
 
 
 def _scores(text: str) -> list[tuple[str, float]]:
-    # XGBoost says '[7]\ttrain-auc:0.68\ttrain-logloss:0.41'
+    # XGBoost says '[7]\twatched-auc:0.68\twatched-logloss:0.41'
     found = []
     for part in text.split("\t")[1:]:
         name, _, value = part.partition(":")
-        found.append((name.removeprefix("train-"), float(value)))
+        found.append((name.removeprefix("watched-"), float(value)))
     return found
 
 
-def _matrix(job: Job, hand: Sequence[RowGroup], threads: int, folder: Path, report: Report):
+def quantised(
+    job: Job,
+    hand: Sequence[RowGroup],
+    *,
+    threads: int,
+    folder: Path,
+    report: Report,
+    ref: xgboost.DMatrix | None = None,
+) -> xgboost.DMatrix:
+    """The quantised matrix of a hand of row groups.
+
+    Args:
+        folder: a scratch folder of this matrix's own.
+        ref: the matrix whose quantiles it takes; None for its own.
+    """
     import xgboost
 
     class Batches(xgboost.DataIter):
@@ -154,7 +196,7 @@ def _matrix(job: Job, hand: Sequence[RowGroup], threads: int, folder: Path, repo
     folder.mkdir(parents=True, exist_ok=True)
     batches = Batches()
     kind = xgboost.ExtMemQuantileDMatrix if job.external else xgboost.QuantileDMatrix
-    matrix = kind(batches, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
+    matrix = kind(batches, ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
     for file in folder.glob("*.npy"):
         file.unlink()
     return matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tasks.compute.devices import Gpu, find_gpus
@@ -31,6 +32,11 @@ def _reclaimable(stat: Path) -> int:
     except (OSError, ValueError):
         return 0
     return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def usable_gpus(gpus: str | int) -> tuple[list[Gpu], str]:

@@ -15,7 +15,7 @@ class Pace:
 
     A training is hung when its last sign is older than `limit` seconds beyond three times the median
     interval of its rounds. Before the first round, when XGBoost builds its matrix, a silence may last as long as
-    all that went before it, and READING_GRACE at least.
+    all that went before it in that phase, and READING_GRACE at least.
     """
 
     def __init__(self, *, limit: float, now: float) -> None:
@@ -29,6 +29,8 @@ class Pace:
         if phase != self._phase:
             self._phase = phase
             self._intervals.clear()
+            if phase == "reading":  # once more: a search's next trial
+                self._began = now
         else:
             self._intervals.append(now - self._last)
         self._last = now

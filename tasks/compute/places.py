@@ -43,16 +43,29 @@ class Means:
 
 @contextmanager
 def open_place(
-    shape: Shape, means: Means, *, wish: Wish, gpus: Literal["auto"] | int, say: Callable[[str], None]
+    shape: Shape,
+    means: Means,
+    *,
+    wish: Wish,
+    gpus: Literal["auto"] | int,
+    say: Callable[[str], None],
+    alone: bool = False,
 ) -> Iterator[Place]:
     """The place for a training on what is really there and free, for the length of a `with` block.
 
     GPUs are held before they are measured: what another training takes up of them is not their size.
 
+    Args:
+        alone: whether it must be one process on this machine, with one GPU at most, whatever the means and
+            the wish say of clusters: a `single.Single`.
+
     Raises:
         NoPlaceError: fewer GPUs than insisted on, or they did not become free.
         ClusterError: no cluster came up.
     """
+    if alone:
+        means, wish = replace(means, scheduler=None, workers=1), "auto" if wish == "cluster" else wish
+        gpus = gpus if gpus == "auto" else min(gpus, 1)
     outside = means.scheduler is not None and wish in ("auto", "cluster")
     found, why = ([], "") if outside else usable_gpus(gpus)
     with ExitStack() as stack:
@@ -61,7 +74,7 @@ def open_place(
             least = 1 if gpus == "auto" else gpus
             held = stack.enter_context(hold_gpus([gpu.uuid for gpu in found], least, patience=means.patience, say=say))
             now = {gpu.uuid: gpu.free for gpu in usable_gpus(gpus)[0]}
-            free = [now[name] for name in held.names if name in now]
+            free = [now[name] for name in held.names if name in now][: 1 if alone else None]
         machine = Machine(free_memory(), free, why, means.workers, means.scheduler)
         choice = choose_way(shape, machine, wish=wish, gpus=gpus)
         say(choice.reason)

@@ -10,11 +10,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
@@ -65,9 +67,17 @@ class Single:
             ClusterError: the process was killed or hung; it can go on from its last checkpoint.
         """
         (hand,) = hands
+        return self.apart(partial(_boost, job, hand))
+
+    def apart(self, work: Callable[..., Any], *, say: Callable[[str], None] = lambda text: None) -> Any:
+        """What `work(threads=…, folder=…, report=…, say=…)` returns, called in the process; it travels there by pickle.
+
+        Raises:
+            TrainingError, ClusterError: as `run`.
+        """
         with (
             tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as scratch,
-            self._child(job, hand, Path(scratch)) as (child, pipe),
+            self._child(work, Path(scratch)) as (child, pipe),
         ):
             pace = Pace(limit=self.stall, now=time.monotonic())
             while True:
@@ -89,17 +99,20 @@ class Single:
                     return value
                 if kind == "failed":
                     raise value
+                if kind == "said":
+                    say(value)
+                    continue
                 pace.beat(value, time.monotonic())
 
     @contextmanager
-    def _child(self, job: Job, hand: Sequence[RowGroup], scratch: Path) -> Iterator[tuple]:
+    def _child(self, work: Callable[..., Any], scratch: Path) -> Iterator[tuple]:
         # spawned, not forked: no thread of Arrow's or CUDA's context comes along
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         child = context.Process(
-            target=_train,
+            target=_work,
             name="millrace-training",
-            args=(theirs, job, hand, self.threads, scratch, self.gpu),
+            args=(theirs, work, self.threads, scratch, self.gpu),
             daemon=True,
         )
         child.start()
@@ -112,7 +125,11 @@ class Single:
             child.join()
 
 
-def _train(pipe: Connection, job: Job, hand: Sequence[RowGroup], threads: int, scratch: Path, gpu: str | None) -> None:
+def _boost(job: Job, hand: Sequence[RowGroup], *, say: Callable[[str], None], **more: Any) -> Boosted | None:
+    return boost(job, hand, **more)
+
+
+def _work(pipe: Connection, work: Callable[..., Any], threads: int, scratch: Path, gpu: str | None) -> None:
     """The child: it ends when its parent does, whatever it is at."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -120,10 +137,13 @@ def _train(pipe: Connection, job: Job, hand: Sequence[RowGroup], threads: int, s
     os.dup2(2, 1)  # XGBoost prints warnings to standard output, which belongs to the step's result
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     try:
-        answer = (
-            "done",
-            boost(job, hand, threads=threads, folder=scratch, report=lambda phase: pipe.send(("beat", phase))),
+        result = work(
+            threads=threads,
+            folder=scratch,
+            report=lambda phase: pipe.send(("beat", phase)),
+            say=lambda text: pipe.send(("said", text)),
         )
+        answer = "done", result
     except BaseException as error:
         answer = "failed", portable(error)
     pipe.send(answer)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tasks.compute.boosting import Boosted, Job
 from tasks.compute.checkpoints import Checkpoints, History
@@ -99,6 +99,9 @@ class Place(Protocol):
     def run(self, job: Job, hands: list[tuple[RowGroup, ...]]) -> Boosted: ...
 
 
+P, T = TypeVar("P", bound=Place), TypeVar("T")
+
+
 def train(
     open_place: Callable[[], AbstractContextManager[Place]],
     data: TrainingData,
@@ -117,15 +120,40 @@ def train(
         ClusterError: every one of `attempts` was lost.
         NoPlaceError: no place came up: that is not tried again here.
     """
-    began, used = time.monotonic(), {"gpu_seconds": 0.0, "cpu_seconds": 0.0}
-    for attempt in range(1, attempts + 1):
+    began = time.monotonic()
+
+    def attempt(place: Place) -> Trained:
         start = checkpoints.latest() if checkpoints else None
         if start is not None:
             say(f"going on from round {start.rounds} of {recipe.rounds} (resumed_from {start.rounds})")
+        return train_at(place, data, seen=seen, encoding=encoding, recipe=recipe, checkpoints=checkpoints)
+
+    trained, used = tried(open_place, attempt, attempts=attempts, say=say)
+    return replace(trained, seconds=time.monotonic() - began, **used)
+
+
+def tried(
+    open_place: Callable[[], AbstractContextManager[P]],
+    work: Callable[[P], T],
+    *,
+    attempts: int,
+    say: Callable[[str], None],
+    what: str = "training",
+) -> tuple[T, dict[str, float]]:
+    """Call `work` at a place, and at a fresh one when that was lost.
+
+    Returns:
+        What it returned; `gpu_seconds` and `cpu_seconds` of all attempts.
+
+    Raises:
+        ClusterError: every one of `attempts` was lost.
+        NoPlaceError: no place came up: that is not tried again here.
+    """
+    used = {"gpu_seconds": 0.0, "cpu_seconds": 0.0}
+    for attempt in range(1, attempts + 1):
         try:
             with open_place() as place, _counted(place, used):
-                trained = train_at(place, data, seen=seen, encoding=encoding, recipe=recipe, checkpoints=checkpoints)
-            return replace(trained, seconds=time.monotonic() - began, **used)
+                return work(place), used
         except NoPlaceError:
             raise
         except ClusterError as error:
@@ -133,10 +161,10 @@ def train(
                 if attempts == 1:
                     raise
                 raise ClusterError(
-                    f"{attempts} attempts at the training were lost, the last: {error.message}", hint=error.hint
+                    f"{attempts} attempts at the {what} were lost, the last: {error.message}", hint=error.hint
                 ) from error
             say(f"attempt {attempt} of {attempts} was lost: {error.message}")
-    raise ClusterError("no attempt at the training was allowed")
+    raise ClusterError(f"no attempt at the {what} was allowed")
 
 
 @contextmanager
@@ -165,13 +193,13 @@ def train_at(
     several workers sums are added in another order: equal within rounding only.
     """
     seen = seen if seen is not None else survey(data, encoding.columns)
-    classes = _check_labels(recipe.objective, seen)
+    classes = check_labels(recipe.objective, seen)
     start = checkpoints.latest() if checkpoints else None
     started = time.monotonic()
     job = Job(
         data=data,
         encoding=encoding,
-        params=_params(recipe, place.device, seen.rows, classes),
+        params=full_params(recipe, place.device, seen.rows, classes),
         rounds=recipe.rounds,
         whole=recipe.objective in _CLASSIFIERS,
         external=place.external,
@@ -201,14 +229,15 @@ def classes_of(objective: str, seen: Survey) -> int:
     return int(seen.high) + 1 if objective == "multi:softprob" else 1
 
 
-def _params(recipe: Recipe, device: str, rows: int, classes: int | None) -> dict[str, Any]:
+def full_params(recipe: Recipe, device: str, rows: int, classes: int | None) -> dict[str, Any]:
+    """All of XGBoost's parameters, with the metrics that are followed on so many rows."""
     full = {**check_params(recipe.objective, recipe.params), "objective": recipe.objective, "seed": recipe.seed}
     full |= {"tree_method": "hist", "device": device}
     full["eval_metric"] = [name for name in METRICS[recipe.objective] if name != "auc" or rows <= _SORTED_ROWS]
     return full if classes is None else full | {"num_class": classes}
 
 
-def _check_labels(objective: str, seen: Survey) -> int | None:
+def check_labels(objective: str, seen: Survey) -> int | None:
     """The number of classes for multi:softprob, else None; refuses labels that the objective can't take."""
     low, high = seen.low, seen.high
     if objective not in _CLASSIFIERS:

@@ -68,3 +68,5 @@ def test_a_silence_is_measured_against_the_trainings_own_pace():
     for moment in (100, 110, 120, 130):
         pace.beat("round", moment)
     assert not pace.hung(130 + 60 + 30) and pace.hung(130 + 60 + 31)
+    pace.beat("reading", 140)  # a search's next trial: its first round may take longer than the last one's
+    assert not pace.hung(140 + 60 + READING_GRACE) and pace.hung(141 + 60 + READING_GRACE)
