@@ -4,7 +4,7 @@
 ledger in the lake is the truth: what is kept here can be made again from it.
 """
 
-from tasks.registry.records import Registered, TrainingRecord
+from tasks.registry.records import Registered, TrainingRecord, TrialRecord
 from tasks.registry.registry import Registry, open_registry
 
-__all__ = ["Registered", "Registry", "TrainingRecord", "open_registry"]
+__all__ = ["Registered", "Registry", "TrainingRecord", "TrialRecord", "open_registry"]

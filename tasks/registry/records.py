@@ -8,6 +8,33 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a training's search: a run nested in the training's.
+
+    Attributes:
+        number: of the trial; unique in its training.
+        run_name: what an operator reads in MLflow.
+        params: the parameters that were tried.
+        metrics: final metrics.
+        history: data set (validation) -> metric -> value per round.
+        tags: further facts.
+        started: when, in seconds since 1970 (UTC).
+        seconds: how long it took.
+        failed: whether it gave no model.
+    """
+
+    number: int
+    run_name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    history: Mapping[str, Mapping[str, Sequence[float]]]
+    tags: Mapping[str, str]
+    started: float
+    seconds: float
+    failed: bool = False
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """One training, everything that MLflow keeps of it.
 
@@ -27,6 +54,7 @@ class TrainingRecord:
         digest: SHA-256 of the bytes, the model's name in the lake.
         suite_results: results of the sources' contracts, kept as an artifact.
         artifacts: file name -> bytes of further artifacts.
+        trials: those of a search before it.
     """
 
     pipeline: str
@@ -43,6 +71,7 @@ class TrainingRecord:
     classes: int | None = None
     suite_results: Mapping[str, Any] | Sequence[Any] | None = None
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
+    trials: Sequence[TrialRecord] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import RegistryError
+from tasks.registry.batches import log
 from tasks.registry.model_files import write_model
+from tasks.registry.nested import record_trials
 from tasks.registry.records import Registered, TrainingRecord
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ ALIAS = "champion"
 KEY_TAG = "millrace.training_key"
 _RECORDED_TAG = "millrace.recorded"
 _PING_SECONDS = 5
-_BATCH = 90
-"""Entries of one batch call; MLflow takes 100 parameters or tags and 1000 metrics."""
 
 _ENVIRONMENT: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -91,6 +91,7 @@ class Registry:
                     self._log(run, record)
                 if version is None:
                     version = self._register(experiment, run.info.run_id, record)
+                record_trials(self._client, experiment, version.run_id, record.trials)
                 self._client.set_terminated(version.run_id, "FINISHED")
             return Registered(version.run_id, int(version.version), reused=done)
 
@@ -159,25 +160,11 @@ class Registry:
         return runs[0]
 
     def _log(self, run: Run, record: TrainingRecord) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        run_id, moment = run.info.run_id, run.info.start_time
-        params = [Param(name, str(value)) for name, value in record.params.items()]
-        tags = [RunTag(f"millrace.snapshot.{table}", str(version)) for table, version in record.inputs.items()]
-        # With the run's own time stamp, metrics logged twice are the same rows.
-        metrics = [Metric(name, float(value), moment, 0) for name, value in record.metrics.items()]
-        metrics += [
-            Metric(f"{data}-{name}", float(value), moment, step)
-            for data, by_name in record.history.items()
-            for name, values in by_name.items()
-            for step, value in enumerate(values)
-        ]
-        for start in range(0, len(params), _BATCH):
-            self._client.log_batch(run_id, params=params[start : start + _BATCH])
-        for start in range(0, len(tags), _BATCH):
-            self._client.log_batch(run_id, tags=tags[start : start + _BATCH])
-        for start in range(0, len(metrics), 10 * _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 10 * _BATCH])
+        run_id = run.info.run_id
+        tags = {f"millrace.snapshot.{table}": str(version) for table, version in record.inputs.items()}
+        log(self._client, run, params=record.params, tags=tags, metrics=record.metrics, history=record.history)
         datasets = [
             DatasetInput(
                 Dataset(table, str(version), "delta", json.dumps({"table": table, "version": version})),
