@@ -2,11 +2,12 @@
 
 Verbs (read from top to bottom, they are the product):
 `ingest` lands files, `validate` publishes clean rows, `featurize` computes features from what was
-known, `pin` resolves champion and snapshots once, `train` makes a challenger, `evaluate` gathers
-evidence, `promote` applies the decision to the ledger, `score` publishes predictions.
+known, `pin` resolves champion and snapshots once, `train` makes a challenger (`search` finds its
+parameters, where asked for), `evaluate` gathers evidence, `promote` applies the decision to the
+ledger, `score` publishes predictions.
 
 Gateways (one foreign system each): `lake` (Delta tables, objects, ledger), `formats` (delivered
-files), `quality` (Great Expectations), `sql` (DuckDB), `compute` (Dask, XGBoost), `registry`
+files), `quality` (Great Expectations), `sql` (DuckDB), `compute` (Dask, XGBoost, Optuna), `registry`
 (MLflow), `services` (the embedded PostgreSQL, MLflow and Airflow).
 
 Nouns: `domain` (partitions, time, specs, decisions), `errors`, `settings`.

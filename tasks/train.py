@@ -23,6 +23,7 @@ from tasks.domain.spec import PipelineSpec
 from tasks.errors import TrainingError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
+from tasks.search import described, find_params, trial_records, validation, without_histories
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +69,11 @@ def train(
     registered = registry.record_training(_record(spec, pin, note, lake, run))
     version = {"version": registered.version, "run": registered.run_id}
     descriptor = {name: value for name, value in note.items() if name != "history"} | version
+    if "search" in note:
+        descriptor["search"] = without_histories(note["search"])
     _keep_descriptor(spec, descriptor, lake)
-    for info in lake.objects.list(f"{spec.pipeline}/trainings/{key}/"):  # checkpoints, and rows for workers elsewhere
+    # checkpoints, trials of a search, and rows for workers elsewhere
+    for info in lake.objects.list(f"{spec.pipeline}/trainings/{key}/"):
         lake.objects.delete(info.key)
     say(f"version {registered.version}: {note['rounds']} rounds on {note['device']} in {note['seconds']:.1f} s")
     return _result(spec, pin, descriptor, reused=False)
@@ -86,7 +90,7 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
     with scratch(settings.home / "cache" / "train") as folder:
         rows = _write_rows(spec, pin, features, lake, folder)
         say(f"{rows.count} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
-        trained, encoding = _boost(spec, rows, folder, settings, lake, key, say)
+        trained, encoding, found = _boost(spec, rows, folder, settings, lake, key, say)
     seconds = round(time.monotonic() - started, 3)
     note = {
         "pipeline": spec.pipeline,
@@ -109,10 +113,12 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
         "reason": trained.reason,
         "resumed_from": trained.resumed_from,
         "device": trained.device,
-        **_cost(settings, trained),
+        **_cost(settings, *(part for part in (found, trained) if part is not None)),
         "inputs": _inputs(spec, pin, features),
         "history": {"train": trained.history},
     }
+    if found is not None:
+        note["search"] = described(spec, pin, found)
     lake.objects.put_if_absent(_note_key(spec.pipeline, key), _json(note))
     return _noted(lake, spec.pipeline, key)
 
@@ -187,6 +193,8 @@ class _Rows:
     dropped: dict[str, int]
     classes: tuple[str, ...]
     constant: list[float]
+    judging: tuple[str, ...]
+    """The last files, whose rows judge the trials of a search; none without one."""
 
 
 def _write_rows(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake: Lake, folder: Path) -> _Rows:
@@ -197,9 +205,10 @@ def _write_rows(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult,
 
     from tasks.compute.metrics import constant_prediction
 
-    spans = _spans(spec, pin, features, lake)
+    judging = validation(spec, pin)
+    spans = _spans(spec, pin, features, lake, judging)
     classes = _classes(spec, pin, features, lake, spans)
-    files, labels, names = [], [], ()
+    files, late, labels, names = [], [], [], ()
     dropped: dict[str, int] = {}
     for number, span in enumerate(spans):
         labelled = labelled_rows(spec, pin, features, pin.view, span, lake, classes)
@@ -213,25 +222,36 @@ def _write_rows(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult,
             files.append(str(folder / f"{number:05d}.parquet"))
             data = table.select(names).append_column("label", label)
             pq.write_table(data, files[-1], row_group_size=_group_of(data.num_rows), compression="zstd")
+            if judging and spec.partition(span[0]) >= judging[0]:
+                late.append(files[-1])
     every = np.concatenate(labels)
     _check_label(spec, pin, every, dropped)
     constant = constant_prediction(spec.train.objective, every.astype(float), rows=1)[0].tolist()
-    return _Rows(tuple(files), names, len(every), dropped, classes or (), constant)
+    return _Rows(tuple(files), names, len(every), dropped, classes or (), constant, tuple(late))
 
 
 def _group_of(rows: int) -> int:
     return min(ROW_GROUP, max(LEAST_ROW_GROUP, -(-rows // ROW_GROUPS)))
 
 
-def _spans(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake: Lake) -> list[tuple[str, str]]:
-    """The training window cut into spans of partitions of at most about SPAN_ROWS rows together."""
+def _spans(
+    spec: PipelineSpec,
+    pin: TrainingPin,
+    features: FeaturizeResult,
+    lake: Lake,
+    judging: tuple[Partition, Partition] | None,
+) -> list[tuple[str, str]]:
+    """The training window cut into spans of partitions of at most about SPAN_ROWS rows together.
+
+    A search's validation partitions begin a span: no file holds rows of both parts.
+    """
     name = tables.features(spec.pipeline, pin.view)
     entries = lake.table(name).entries(version=features.versions[name])
     spans: list[list[str]] = []
     held = 0
     for one in partitions(*(spec.partition(key) for key in pin.train)):
         rows = entries[(one.key,)].rows
-        if not spans or held + rows > SPAN_ROWS:
+        if not spans or held + rows > SPAN_ROWS or (judging and one == judging[0]):
             spans.append([])
             held = 0
         spans[-1].append(one.key)
@@ -276,6 +296,23 @@ def _boost(spec: PipelineSpec, rows: _Rows, folder: Path, settings: Settings, la
     wish, gpus = spec.train.way, spec.train.gpus
     if seen.empty:
         say(f"features without any value: {', '.join(seen.empty)}")
+    found = None
+    if spec.train.search is not None:
+        found = find_params(
+            spec=spec,
+            data=local,
+            judging=rows.judging,
+            seen=seen,
+            encoding=encoding,
+            recipe=recipe,
+            shape=shape,
+            means=means,
+            attempts=settings.train_attempts,
+            lake=lake,
+            key=key,
+            say=say,
+        )
+        recipe = replace(recipe, params=found.params)
     data = local
     if settings.dask_scheduler and wish in ("auto", "cluster"):
         data, seen = _delivered(spec, local, seen, lake, key)
@@ -289,7 +326,7 @@ def _boost(spec: PipelineSpec, rows: _Rows, folder: Path, settings: Settings, la
         attempts=settings.train_attempts,
         say=say,
     )
-    return trained, encoding
+    return trained, encoding, found
 
 
 def _tls(settings: Settings):
@@ -317,9 +354,9 @@ def _checkpoints(spec: PipelineSpec, lake: Lake, key: str):
     return Checkpoints(lake.objects, f"{spec.pipeline}/trainings/{key}/checkpoints", spec.train.checkpoint)
 
 
-def _cost(settings: Settings, trained) -> dict[str, float]:
-    """Seconds of GPUs and of threads, and what they cost where the settings say a price."""
-    used = {"gpu_seconds": round(trained.gpu_seconds, 3), "cpu_seconds": round(trained.cpu_seconds, 3)}
+def _cost(settings: Settings, *parts) -> dict[str, float]:
+    """Seconds of GPUs and of threads of search and training, and what they cost where the settings say a price."""
+    used = {name: round(sum(getattr(part, name) for part in parts), 3) for name in ("gpu_seconds", "cpu_seconds")}
     prices = (settings.gpu_hour_price, settings.cpu_hour_price)
     if None in prices:
         return used
@@ -374,7 +411,7 @@ def _record(spec: PipelineSpec, pin: TrainingPin, note: dict[str, Any], lake: La
     from tasks.registry import TrainingRecord
 
     view = json.loads(lake.objects.get(f"{spec.pipeline}/views/{pin.view}.json"))
-    encoding = note["encoding"]
+    encoding, search = note["encoding"], note.get("search")
     params = {
         "training": pin.training,
         "as_of": pin.as_of,
@@ -388,23 +425,29 @@ def _record(spec: PipelineSpec, pin: TrainingPin, note: dict[str, Any], lake: La
         "way": note["way"],
         "resumed_from": note["resumed_from"],
         "rows": note["rows"],
-        **spec.train.params,
+        **(search["params"] if search else spec.train.params),
     }
+    metrics = {name: note[name] for name in ("seconds", "gpu_seconds", "cpu_seconds", "cost") if name in note}
+    tags = {"run_id": run.run_id, "actor": run.actor, "digest": note["digest"]}
+    if search:
+        metrics[f"search-{search['metric']}"] = search["value"]
+        tags["search"] = search["chosen"]
     return TrainingRecord(
         pipeline=spec.pipeline,
         training_key=note["key"],
         run_name=f"{spec.pipeline} {pin.training}",
         params=params,
-        metrics={name: note[name] for name in ("seconds", "gpu_seconds", "cpu_seconds", "cost") if name in note},
+        metrics=metrics,
         history=note["history"],
         inputs=note["inputs"],
-        tags={"run_id": run.run_id, "actor": run.actor, "digest": note["digest"]},
+        tags=tags,
         features=tuple(zip(encoding["columns"], encoding["kinds"], strict=True)),
         classes=len(note["classes"]) or None,
         model=lake.get_model(note["digest"]),
         digest=note["digest"],
         suite_results=_suites(spec, pin, lake),
         artifacts={"features.sql": view["sql"].encode(), "encoding.json": _json(encoding)},
+        trials=trial_records(f"{spec.pipeline} {pin.training}", search) if search else (),
     )
 
 
