@@ -1,0 +1,218 @@
+"""A training task against plain XGBoost: `python -m benchmarks.training [--rows N] [--rounds N] [--pairs N]`.
+
+Three sides train the same rows with the same parameters and threads, each in a process of its own whose
+imports are done before its clock starts:
+
+- ours: from Parquet files to a model, by what `tasks.train` calls: the text columns' categories and the
+  footers are read, the size estimated, a place opened; its process starts, imports, reads, encodes, quantises
+  and trains, follows logloss, writes a checkpoint every tenth round, and hands the model back;
+- memory: `xgboost.QuantileDMatrix` and `xgboost.train` on a float32 matrix, encoded already and in memory;
+- files: the same, read first from those files with pyarrow and pandas, texts as pandas' categories.
+
+Each model is then scored on rows that follow the training's, outside of the clock. Memory is that of the
+training process, less what it is after the same imports, against what XGBoost's quantised matrix takes: the
+growth of side `memory`'s process while it makes the matrix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.flights import FEATURES, FILE_ROWS, TEXTS, flights
+from benchmarks.measure import Figure, Part, answer, cores, memory, of, ratios, rounds, run
+
+PARAMS = {"max_depth": 6, "eta": 0.1, "max_bin": 256}
+SIDES = ("ours", "memory", "files")
+_HOLDOUT = 200_000
+
+
+def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: int = 3) -> Part:
+    """Run the pairs and compare."""
+    _files(folder, rows)
+    words = ("--folder", folder, "--rows", rows, "--rounds", boosts)
+    found = rounds(pairs, SIDES, lambda side: run("benchmarks.training", "--side", side, *words))
+    imports = run("benchmarks.training", "--side", "imports", *words).result
+    ours, plain, files = (found[side] for side in SIDES)
+    above = tuple((one.peak - imports["resident"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True))
+    private = tuple((one.private - imports["private"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True))
+    away = tuple(
+        abs(one - other) for side in (plain, files) for one, other in zip(of(ours, "auc"), of(side, "auc"), strict=True)
+    )
+    size = f"{rows:,} rows x {boosts} rounds, {len(FEATURES)} features"
+    figures = (
+        Figure(
+            f"training task, wall clock ({size})",
+            "plain `xgb.train` on the same data from memory",
+            "≤ 1.10 ×",
+            ratios(of(ours, "seconds"), of(plain, "seconds")),
+            " ×",
+            most=1.10,
+        ),
+        Figure(
+            "the same",
+            "plain `xgb.train`, from the same files",
+            "",
+            ratios(of(ours, "seconds"), of(files, "seconds")),
+            " ×",
+        ),
+        Figure("its AUC", "of both plain models", "within 0.001", away, "", most=0.001),
+        Figure(
+            "peak memory of training above the process's after imports",
+            "the size of the quantised matrix",
+            "≤ 2.5 ×",
+            above,
+            " ×",
+            most=2.5,
+        ),
+        Figure("the same without mapped files, which the system can drop", "the same", "", private, " ×"),
+    )
+    sides = {
+        side: {"s": of(runs, "seconds"), "s of CPU": of(runs, "cpu"), "GB at most": [one.peak / 1e9 for one in runs]}
+        for side, runs in found.items()
+    }
+    sides["ours"]["share of others"] = [one.others for one in ours]
+    said = (
+        f"{size}; {cores()} threads; AUC {of(ours, 'auc')[0]:.4f} (ours), {of(plain, 'auc')[0]:.4f} (memory), {of(files, 'auc')[0]:.4f} (files)",
+        f"quantised matrix {of(plain, 'matrix')[0] / 1e9:.2f} GB ({of(plain, 'matrix')[0] / rows / len(FEATURES):.2f} bytes a value), process after imports {imports['resident'] / 1e6:.0f} MB",
+    )
+    return Part(figures, sides, said)
+
+
+def ours(files: list[Path], boosts: int, scratch: Path) -> bytes:
+    """As `tasks.train` does, from its files on."""
+    from tasks.compute.checkpoints import Checkpoints
+    from tasks.compute.places import Means, open_place
+    from tasks.compute.rows import TrainingData, fit_encoding_files, survey
+    from tasks.compute.sizing import Shape
+    from tasks.compute.train import Recipe, train
+    from tasks.lake.objects import FolderStore
+
+    data = TrainingData(tuple(map(str, files)))
+    encoding, seen = fit_encoding_files(data, FEATURES), survey(data, FEATURES)
+    shape = Shape(seen.rows, len(FEATURES), PARAMS["max_bin"])
+    means = Means(folder=scratch, threads=cores())
+    trained = train(
+        lambda: open_place(shape, means, wish="auto", gpus=0, say=lambda text: None),
+        data,
+        seen=seen,
+        encoding=encoding,
+        recipe=Recipe("binary:logistic", PARAMS, boosts, seed=0),
+        checkpoints=Checkpoints(FolderStore(scratch / "lake"), "checkpoints", every=10),
+    )
+    assert (trained.way, trained.device, trained.rows) == ("single", "cpu", seen.rows), trained.reason
+    return trained.model
+
+
+def plain(matrix, boosts: int) -> bytes:
+    import xgboost
+
+    params = {"objective": "binary:logistic", "tree_method": "hist", "nthread": cores(), **PARAMS}
+    return bytes(xgboost.train(params, matrix, boosts).save_raw("ubj"))
+
+
+def encoded(files: list[Path], fitted: list[Path], rows: int | None = None):
+    """(float32 matrix, labels, feature types) of files, in the project's own encoding of the files `fitted`."""
+    from tasks.compute.encoding import encode
+    from tasks.compute.rows import TrainingData, fit_encoding_files
+
+    encoding = fit_encoding_files(TrainingData(tuple(map(str, fitted))), FEATURES)
+    count = sum(pq.read_metadata(file).num_rows for file in files)
+    count = count if rows is None else min(rows, count)
+    matrix, label = np.empty((count, len(FEATURES)), np.float32), np.empty(count, np.float32)
+    done = 0
+    for file in files:
+        table = pq.read_table(file).slice(0, count - done)
+        encode(table, encoding, out=matrix[done : done + len(table)])
+        label[done : done + len(table)] = table["label"].to_numpy()
+        done += len(table)
+    return matrix, label, list(encoding.kinds)
+
+
+def _side(side: str, files: list[Path], holdout: Path, boosts: int) -> None:
+    import xgboost
+
+    from tasks.compute import boosting, places, train  # noqa: F401  before the clock
+    from tasks.compute.metrics import metric
+
+    if side == "imports":
+        answer(resident=memory()["VmRSS"], private=memory()["RssAnon"])
+        return
+    grown = 0
+    parts = encoded(files, files) if side == "memory" else None
+    gc.collect()
+    cpu, began, before = os.times(), time.monotonic(), memory().get("VmRSS", 0)
+    if side == "ours":
+        with tempfile.TemporaryDirectory(dir=holdout.parent) as scratch:
+            model = ours(files, boosts, Path(scratch))
+            seconds = time.monotonic() - began
+    else:
+        if parts is not None:
+            features, label, kinds = parts
+            matrix = xgboost.QuantileDMatrix(
+                features, label, feature_types=kinds, enable_categorical=True, max_bin=PARAMS["max_bin"]
+            )
+            grown = memory()["VmRSS"] - before
+        else:
+            frame = _frame(files)
+            matrix = xgboost.QuantileDMatrix(
+                frame.drop(columns="label"), frame["label"], enable_categorical=True, max_bin=PARAMS["max_bin"]
+            )
+        model = plain(matrix, boosts)
+        seconds = time.monotonic() - began
+    used = sum(os.times()[:4]) - sum(cpu[:4])
+    booster = xgboost.Booster(model_file=bytearray(model))
+    if side == "files":
+        # a category that training did not see is a missing value, as it is with us
+        new = _frame([holdout]).head(_HOLDOUT)
+        for name in TEXTS:
+            new[name] = new[name].cat.set_categories(frame[name].cat.categories)
+        label = new.pop("label")
+        scores = booster.predict(xgboost.DMatrix(new, enable_categorical=True))
+    else:
+        new, label, kinds = encoded([holdout], files, _HOLDOUT)
+        scores = booster.inplace_predict(new, validate_features=False)
+    auc = metric("auc", np.asarray(label), scores)
+    answer(seconds=seconds, cpu=used, auc=auc, matrix=grown)
+
+
+def _files(folder: Path, rows: int) -> list[Path]:
+    """The training's files, and one more."""
+    size = min(rows, FILE_ROWS)
+    return flights(folder, rows + size, size=size)
+
+
+def _frame(files: list[Path]):
+    """Files as pandas has them, texts as categories."""
+    columns = [*FEATURES, "label"]
+    tables = [pq.read_table(file, columns=columns, read_dictionary=list(TEXTS)) for file in files]
+    return pa.concat_tables(tables).unify_dictionaries().to_pandas()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, required=True, help="where the flights are kept")
+    parser.add_argument("--side", choices=(*SIDES, "imports"), help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    if words.side is None:
+        from benchmarks.report import show
+
+        show(measure(words.folder, rows=words.rows, boosts=words.rounds, pairs=words.pairs))
+        return
+    *files, holdout = _files(words.folder, words.rows)
+    _side(words.side, files, holdout, words.rounds)
+
+
+if __name__ == "__main__":
+    main()
