@@ -135,7 +135,7 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
     return tuple(one / other for one, other in zip(above, below, strict=True))
 
 
-def await_calm(patience: float = 600) -> None:
+def await_calm(patience: float = 120) -> None:
     """Wait until the processors are idle for two seconds, at most `patience` seconds."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
