@@ -1,6 +1,6 @@
 """Gateway to Dask, Dask-CUDA and XGBoost: places to train, training, boosters, metrics.
 
-A training, from the bottom: `rows` (Parquet files and their row groups), `encoding`, `boosting` (the one
+A training, from the bottom: `rows` (Parquet files and their row groups), `encoding`, `scratch`, `boosting` (the one
 function that trains, in one process), `checkpoints`; the places that run it: `single` and `spread` (on a
 `cluster`); `turn` (what it keeps inside the scheduler), `pace` (is it hung?), `sizing` (which way?), `machine` and `devices`
 (what is there?), `scratch`, `places` (from a choice to a place) and `train` (attempts, until one is whole).

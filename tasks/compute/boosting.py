@@ -1,7 +1,7 @@
 """Boosting in one process: row groups in, a model out. Every way of training runs this very function.
 
 XGBoost asks for the data four times to build a quantile matrix on the CPU (twice on a GPU), so what was
-read and encoded once is kept in a scratch file and mapped from there: in memory there is one batch
+read and encoded once is kept in scratch files (`scratch`) and mapped from there: in memory there is one batch
 and the quantised matrix, never the data in full width.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tasks.compute.checkpoints import Checkpoint, Checkpoints, History
 from tasks.compute.encoding import Encoding
-from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
+from tasks.compute.rows import RowGroup, TrainingData
+from tasks.compute.kept import KeptBatches
 
 if TYPE_CHECKING:
     import xgboost
@@ -160,17 +160,16 @@ def quantised(
     import xgboost
 
     class Batches(xgboost.DataIter):
-        """The batches of a hand, encoded when first asked for, mapped from scratch files afterwards."""
+        """The batches of a hand, one after the other, as often as XGBoost asks for them."""
 
         def __init__(self) -> None:
             super().__init__(cache_prefix=str(folder / "pages") if job.external else None, release_data=True)
-            self.batches = batches_of(hand)
             self.place = 0
 
         def next(self, input_data: Callable) -> bool:
-            if self.place == len(self.batches):
+            if self.place == len(kept):
                 return False
-            matrix, label = self._batch(self.place)
+            matrix, label = kept[self.place]
             input_data(
                 data=matrix,
                 label=label,
@@ -184,19 +183,7 @@ def quantised(
         def reset(self) -> None:
             self.place = 0
 
-        def _batch(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-            kept = folder / f"{place:06d}.npy", folder / f"{place:06d}.label.npy"
-            if not kept[1].exists():
-                matrix, label = read_rows(self.batches[place], job.data, job.encoding, whole=job.whole)
-                np.save(kept[0], matrix)
-                np.save(kept[1], label)
-                return matrix, label
-            return np.load(kept[0], mmap_mode="r"), np.load(kept[1])
-
     folder.mkdir(parents=True, exist_ok=True)
-    batches = Batches()
     kind = xgboost.ExtMemQuantileDMatrix if job.external else xgboost.QuantileDMatrix
-    matrix = kind(batches, ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
-    for file in folder.glob("*.npy"):
-        file.unlink()
-    return matrix
+    with closing(KeptBatches(hand, job.data, job.encoding, whole=job.whole, folder=folder)) as kept:
+        return kind(Batches(), ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)

@@ -158,10 +158,22 @@ def _texts(column: pa.ChunkedArray | pa.Array) -> list[str]:
 
 
 def _codes(column: pa.ChunkedArray | pa.Array, categories: tuple[str, ...]) -> np.ndarray:
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    column = column.cast(pa.large_string())
-    codes = pc.index_in(column, value_set=pa.array(categories, pa.large_string()), skip_nulls=True)
+    known = pa.array(categories, pa.large_string())
+    if not types.is_dictionary(column.type):
+        return _places(column, known)
+    # each text once, however many rows have it
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [np.empty(0, np.float32)]
+    for chunk in chunks:
+        codes = np.append(_places(chunk.dictionary, known), np.float32("nan"))  # the last one stands for a null
+        indices = chunk.indices.cast(pa.int64())
+        parts.append(codes[indices.fill_null(len(codes) - 1).to_numpy()])
+    return np.concatenate(parts)
+
+
+def _places(texts: pa.ChunkedArray | pa.Array, known: pa.Array) -> np.ndarray:
+    """The place of each text among the known ones, NaN where it is not."""
+    codes = pc.index_in(texts.cast(known.type), value_set=known, skip_nulls=True)
     return codes.cast(pa.float32(), safe=False).to_numpy(**_copying(codes))
 
 

@@ -157,7 +157,7 @@ def read_rows(
         whole: whether every label must be a whole number.
 
     Returns:
-        A matrix (rows, features) and labels (rows,), both float32.
+        A matrix (rows, features), column-major, and labels (rows,), both float32.
 
     Raises:
         TrainingError: a label is missing, infinite, or not whole.
@@ -165,11 +165,11 @@ def read_rows(
     import pyarrow as pa
 
     rows = sum(group.rows for group in groups)
-    matrix = np.empty((rows, len(encoding.columns)), dtype=np.float32)
+    matrix = np.empty((rows, len(encoding.columns)), dtype=np.float32, order="F")
     label = np.empty(rows, dtype=np.float32)
     done = 0
     for group in groups:
-        with _open(data, group.path) as file:
+        with _open(data, group.path, texts=encoding.categories) as file:
             table = file.read_row_group(group.index, columns=[*encoding.columns, data.label])
         until = done + group.rows
         encode(table, encoding, out=matrix[done:until])
@@ -188,32 +188,36 @@ def fit_encoding_files(data: TrainingData, features: Iterable[str]) -> Encoding:
     Raises:
         SpecError: as `fit_encoding`.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     names = tuple(features)
     kinds: dict[str, str] = {}
     categories: dict[str, set[str]] = {}
     for path in data.files:
-        with _open(data, path) as file:
-            schema = file.schema_arrow
+        with _open(data, path, texts=names) as file:
+            schema, texts = file.schema_arrow, []
             for name in names:
                 if schema.get_field_index(name) < 0:
                     raise SpecError(f"feature {name!r} is not in {path}, which has {', '.join(schema.names)}")
                 kind = kind_of(name, schema.field(name).type)
                 if kind is not None and kinds.setdefault(name, kind) != kind:
                     raise SpecError(f"feature {name!r} is text in one part of the data and a number in another: {path}")
-            texts = [name for name in names if kinds.get(name) == "c"]
+                texts += [name] if kind == "c" else []
             for batch in file.iter_batches(columns=texts) if texts else ():
                 for name in texts:
-                    values = pc.unique(batch.column(name).cast(pa.large_string())).to_pylist()
-                    categories.setdefault(name, set()).update(value for value in values if value is not None)
+                    column = batch.column(name)
+                    used = column.dictionary.take(pc.unique(column.indices).drop_null())
+                    categories.setdefault(name, set()).update(text for text in used.to_pylist() if text is not None)
     return encoding_of({name: kinds.get(name, "q") for name in names}, categories)
 
 
-def _open(data: TrainingData, path: str) -> pq.ParquetFile:
+def _open(data: TrainingData, path: str, *, texts: Iterable[str] = ()) -> pq.ParquetFile:
+    """A file; those of the columns `texts` that are texts are read as dictionaries, each text once in a row group."""
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(
-        path if data.store is None else io.BytesIO(data.store.get(path)), memory_map=data.store is None
-    )
+    source = path if data.store is None else io.BytesIO(data.store.get(path))
+    file = pq.ParquetFile(source, memory_map=data.store is None)
+    there = [name for name in texts if name in file.schema_arrow.names]
+    if not there:
+        return file
+    return pq.ParquetFile(source, metadata=file.metadata, memory_map=data.store is None, read_dictionary=there)

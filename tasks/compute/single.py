@@ -135,6 +135,9 @@ def _work(pipe: Connection, work: Callable[..., Any], threads: int, scratch: Pat
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     sys.stdout.flush()
     os.dup2(2, 1)  # XGBoost prints warnings to standard output, which belongs to the step's result
+    sys.modules["sklearn"] = (
+        None  # XGBoost's import would import it, which takes five times as long, for classes unused here
+    )
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     try:
         result = work(

@@ -56,6 +56,16 @@ def test_bools_decimals_and_dictionaries_are_encoded():
     np.testing.assert_array_equal(encode(table, encoding), np.array(expected, dtype=np.float32))
 
 
+def test_dictionaries_that_differ_from_chunk_to_chunk_are_encoded_like_their_texts():
+    parts = [["b", None, "zz"], [], ["a", "b", ""], [None, None]]
+    texts = pa.chunked_array([pa.array(part, pa.string()) for part in parts])
+    unlike = pa.chunked_array([pa.array(part, pa.string()).dictionary_encode() for part in parts])
+    nulls_inside = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int8()), pa.array([None, "b"]))
+    encoding = Encoding(("c",), ("c",), {"c": ("", "a", "b")})
+    np.testing.assert_array_equal(encode(_table(c=unlike), encoding), encode(_table(c=texts), encoding))
+    np.testing.assert_array_equal(encode(_table(c=nulls_inside), encoding), [[np.nan], [2], [np.nan]])
+
+
 def test_large_strings_and_string_views_are_texts():
     for kind in (pa.large_string(), pa.string_view()):
         table = _table(origin=pa.array(["JFK", "EWR"], kind))

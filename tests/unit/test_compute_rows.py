@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from tasks.compute.encoding import fit_encoding
 from tasks.compute.rows import RowGroup, TrainingData, batches_of, deal, fit_encoding_files, read_rows, survey
+from tasks.compute.kept import KeptBatches
 from tasks.errors import SpecError, TrainingError
 
 
@@ -102,6 +104,47 @@ def test_the_encoding_of_files_is_that_of_their_rows(tmp_path):
         tuple(_file(tmp_path, f"{n}.parquet", label=[0.0] * len(p["x"]), **p) for n, p in enumerate(parts))
     )
     assert fit_encoding_files(data, ["c", "x"]) == fit_encoding([pa.table(part) for part in parts], ["c", "x"])
+
+
+def test_texts_are_the_same_whatever_the_row_groups_and_however_the_file_holds_them(tmp_path):
+    texts = [["b", "a", None, "c"] * 5, pa.array(["c", None, "d"] * 4).dictionary_encode(), ["", "é"]]
+    texts += [pa.array(["x", "b"], pa.large_string()), pa.array([None, None], pa.string())]
+    files = [_file(tmp_path, f"{n}.parquet", 3, c=part, label=[0.0] * len(part)) for n, part in enumerate(texts)]
+    data = TrainingData(tuple(files))
+    encoding = fit_encoding_files(data, ["c"])
+    assert encoding.categories["c"] == ("", "a", "b", "c", "d", "x", "é")
+    matrix, _ = read_rows(survey(data, ["c"]).groups, data, encoding)
+    expected = [text for part in texts for text in (part if isinstance(part, list) else part.to_pylist())]
+    found = [None if np.isnan(code) else encoding.categories["c"][int(code)] for code in matrix[:, 0]]
+    assert found == expected
+
+
+def test_batches_are_read_once_and_mapped_as_often_as_asked_for(tmp_path):
+    files = [_file(tmp_path, f"{n}.parquet", x=[float(n)] * 3, label=[n % 2] * 3) for n in range(4)]
+    data = TrainingData(tuple(files))
+    encoding, folder = fit_encoding_files(data, ["x"]), tmp_path / "kept"
+    folder.mkdir()
+    kept = KeptBatches(survey(data, ["x"]).groups, data, encoding, whole=True, folder=folder)
+    for _ in range(2):
+        (matrix, label), *more = [kept[place] for place in range(len(kept))]
+        assert not more and matrix[:, 0].tolist() == [n for n in range(4) for _ in range(3)]
+        assert label.tolist() == [n % 2 for n in range(4) for _ in range(3)]
+    kept.close()
+    assert not list(folder.iterdir())
+
+
+def test_an_error_in_reading_ahead_comes_out_where_its_batch_is_asked_for(tmp_path):
+    data = TrainingData((_file(tmp_path, "a.parquet", x=[1, 2], label=[0.0, 0.5]),))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    with (
+        closing(
+            KeptBatches(survey(data, ["x"]).groups, data, fit_encoding_files(data, ["x"]), whole=True, folder=folder)
+        ) as kept,
+        pytest.raises(TrainingError, match="no whole number"),
+    ):
+        kept[0]
+    assert not list(folder.iterdir())
 
 
 def test_a_feature_that_no_file_has_is_refused_by_name(tmp_path):

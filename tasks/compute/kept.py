@@ -1,0 +1,61 @@
+"""Batches of a training, read and encoded once, by a thread that runs ahead of XGBoost, and kept in scratch files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from tasks.compute.encoding import Encoding
+from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
+
+
+class KeptBatches:
+    """The batches of a hand of row groups, in scratch files that are mapped, not held: memory is one batch.
+
+    XGBoost's processors are idle now and then while it builds its matrix; what comes next is read then.
+
+    Args:
+        data: the files.
+        encoding: of the features.
+        whole: whether every label must be a whole number.
+        folder: exists and is empty.
+    """
+
+    def __init__(
+        self, hand: Sequence[RowGroup], data: TrainingData, encoding: Encoding, *, whole: bool, folder: Path
+    ) -> None:
+        self._hand = batches_of(hand)
+        self._data, self._encoding, self._whole, self._folder = data, encoding, whole, folder
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-and-encode")
+        self._written = [self._pool.submit(self._write, place) for place in range(len(self._hand))]
+
+    def __len__(self) -> int:
+        return len(self._hand)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Matrix and labels of a batch, as `read_rows` gives them; waits for them.
+
+        Raises:
+            TrainingError: as `read_rows`.
+        """
+        self._written[place].result()
+        matrix, label = self._files(place)
+        return np.load(matrix, mmap_mode="r"), np.load(label)
+
+    def close(self) -> None:
+        """Read no further, and remove the files."""
+        self._pool.shutdown(cancel_futures=True)
+        for place in range(len(self)):
+            for file in self._files(place):
+                file.unlink(missing_ok=True)
+
+    def _write(self, place: int) -> None:
+        matrix, label = read_rows(self._hand[place], self._data, self._encoding, whole=self._whole)
+        for file, values in zip(self._files(place), (matrix, label), strict=True):
+            np.save(file, values)
+
+    def _files(self, place: int) -> tuple[Path, Path]:
+        return self._folder / f"{place:06d}.npy", self._folder / f"{place:06d}.label.npy"
