@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when left out")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing is written to RESULTS.md")
-    parser.add_argument("--folder", type=Path, help="where data is kept and scratch files lie; MILLRACE_HOME/benchmarks")
+    parser.add_argument(
+        "--folder", type=Path, help="where data is kept and scratch files lie; MILLRACE_HOME/benchmarks"
+    )
     words = parser.parse_args()
     for name in words.parts:
         if name not in PARTS:

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.flights import FEATURES, FILE_ROWS, flights
-from benchmarks.measure import Figure, Part, answer, cores, of, ratios, rounds, run
+from benchmarks.measure import Figure, Part, Ran, answer, cores, of, ratios, rounds, run
 
 DAY, VIEW = "2014-01-01", "bench"
 SIDES = ("ours", "bare", "pyfunc")
@@ -59,7 +59,7 @@ def measure(
     figures, sides, said = [], {}, []
     for trees in (FEW, MANY):
         project = _prepared(folder, rows, trees)
-        found = rounds(times, SIDES, lambda side: run("benchmarks.scoring", "--side", side, "--project", project))
+        found = rounds(times, SIDES, lambda side, project=project: _take(side, project))
         ours, bare, pyfunc = (found[side] for side in SIDES)
         what = f"scoring a partition end to end, rows per second ({rows:,} rows, {trees} trees)"
         loop, seconds = "a bare loop: pyarrow read, `inplace_predict`, write", of(ours, "seconds")
@@ -76,7 +76,7 @@ def measure(
                 "share of others": [one.others for one in runs],
             }
     projects = {count: _prepared(folder, count, FEW) for count in (large, small)}
-    found = rounds(times, [*map(str, projects)], lambda n: run("benchmarks.scoring", "--side", "ours", "--project", projects[int(n)]))  # fmt: skip
+    found = rounds(times, [*map(str, projects)], lambda count: _take("ours", projects[int(count)]))
     peaks = {count: [one.peak for one in found[str(count)]] for count in projects}
     figures.append(
         Figure(
@@ -100,6 +100,10 @@ def measure(
         shutil.rmtree(projects[count], ignore_errors=True)
     said.append(f"{len(FEATURES)} features, {cores()} threads; memory is the whole process's, with its imports")
     return Part(tuple(figures), sides, tuple(said))
+
+
+def _take(side: str, project: Path) -> Ran:
+    return run("benchmarks.scoring", "--side", side, "--project", project)
 
 
 def _prepared(folder: Path, rows: int, trees: int) -> Path:
@@ -258,8 +262,11 @@ def _delivered(key, files: list[Path], more: dict) -> Iterator[tuple]:
     for batch in _batches(files, ["flight_id"]):
         rows = {"flight_id": batch.column(0), "_line": pa.array(np.arange(line, line + len(batch)))}
         line += len(batch)
-        yield key, pa.RecordBatch.from_pydict(
-            rows | {name: pa.repeat(pa.scalar(value), len(batch)) for name, value in more.items()}
+        yield (
+            key,
+            pa.RecordBatch.from_pydict(
+                rows | {name: pa.repeat(pa.scalar(value), len(batch)) for name, value in more.items()}
+            ),
         )
 
 

@@ -42,8 +42,12 @@ def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: in
     found = rounds(pairs, SIDES, lambda side: run("benchmarks.training", "--side", side, *words))
     imports = run("benchmarks.training", "--side", "imports", *words).result
     ours, plain, files = (found[side] for side in SIDES)
-    above = tuple((one.peak - imports["resident"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True))
-    private = tuple((one.private - imports["private"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True))
+    above = tuple(
+        (one.peak - imports["resident"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True)
+    )
+    private = tuple(
+        (one.private - imports["private"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True)
+    )
     away = tuple(
         abs(one - other) for side in (plain, files) for one, other in zip(of(ours, "auc"), of(side, "auc"), strict=True)
     )
