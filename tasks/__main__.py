@@ -49,4 +49,6 @@ def _watch_lifeline() -> None:
 
 
 if __name__ == "__main__":
+    # a step's process: XGBoost's import would import it, which takes five times as long, for classes that no step uses
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
     sys.exit(main())
