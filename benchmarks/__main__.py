@@ -25,7 +25,7 @@ _QUICK = {
 
 def main() -> None:
     from benchmarks import report
-    from benchmarks.measure import say
+    from benchmarks.measure import hurry, say
     from tasks.settings import load_settings
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
@@ -38,6 +38,8 @@ def main() -> None:
     for name in words.parts:
         if name not in PARTS:
             parser.error(f"there is no part {name!r}: one of {', '.join(PARTS)}")
+    if words.quick:
+        hurry()
     folder = (words.folder or load_settings().home / "benchmarks").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for name in words.parts or PARTS:

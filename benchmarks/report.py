@@ -11,12 +11,11 @@ import platform
 import statistics
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Part, cores
-from tasks.settings import REPOSITORY
+from benchmarks.measure import REPOSITORY, Part, cores
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
@@ -42,7 +41,7 @@ def write(order: tuple[str, ...]) -> None:
     """Write what was measured into RESULTS.md."""
     kept = {name: json.loads((MEASURED / f"{name}.json").read_text()) for name in order if _there(name)}
     parts = {name: Part.from_dict(one["part"]) for name, one in kept.items()}
-    lines = _table([figure for part in parts.values() for figure in part.figures])
+    lines = [""] + _table([figure for part in parts.values() for figure in part.figures]) if parts else []
     for name, part in parts.items():
         facts = kept[name]
         lines += ["", f"### {name}", ""]
@@ -53,7 +52,7 @@ def write(order: tuple[str, ...]) -> None:
         lines += _sides(part)
     before, _, rest = RESULTS.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    RESULTS.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}")
+    RESULTS.write_text("\n".join([before + BEGIN, *lines, "", END + after]))
 
 
 def machine() -> dict[str, str]:
@@ -67,13 +66,20 @@ def machine() -> dict[str, str]:
         platform.machine(),
     )
     total = int(Path("/proc/meminfo").read_text().split()[1]) / 1e6
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    versions = ", ".join(filter(None, map(_version, _PACKAGES)))
     ran = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     return {
         "machine": f"{cores()} cores of {model}, {total:.0f} GB",
         "versions": f"Python {platform.python_version()}, {versions}",
         "commit": ran.stdout.strip() or "unknown",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # the GPU suite carries few
+        return ""
 
 
 def _table(figures) -> list[str]:

@@ -76,7 +76,7 @@ def measure(
                 "share of others": [one.others for one in runs],
             }
     projects = {count: _prepared(folder, count, FEW) for count in (large, small)}
-    found = rounds(times, [*map(str, projects)], lambda count: _take("ours", projects[int(count)]))
+    found = rounds(times, [*map(str, projects)], lambda count: _take("ours", projects[int(count)], again=0))
     peaks = {count: [one.peak for one in found[str(count)]] for count in projects}
     figures.append(
         Figure(
@@ -102,8 +102,8 @@ def measure(
     return Part(tuple(figures), sides, tuple(said))
 
 
-def _take(side: str, project: Path) -> Ran:
-    return run("benchmarks.scoring", "--side", side, "--project", project)
+def _take(side: str, project: Path, *, again: int = 2) -> Ran:
+    return run("benchmarks.scoring", "--side", side, "--project", project, again=again)
 
 
 def _prepared(folder: Path, rows: int, trees: int) -> Path:
