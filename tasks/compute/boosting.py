@@ -42,6 +42,7 @@ class Job:
         external: whether the quantised matrix stays on disk (or, with a GPU, in the host's memory).
         start: the checkpoint to go on from.
         checkpoints: where the first process puts them.
+        follow: the metrics are taken after every so many rounds, and after the last.
     """
 
     data: TrainingData = field(repr=False)  # Dask logs a failed task's arguments: no category's text there
@@ -52,6 +53,7 @@ class Job:
     external: bool = False
     start: Checkpoint | None = field(default=None, repr=False)
     checkpoints: Checkpoints | None = None
+    follow: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Boosted:
 
     Attributes:
         model: XGBoost's own format (UBJ).
-        history: metric -> value per round, from the first round on.
+        history: metric -> value per round, from the first round on; None where it was not taken.
         device: cpu or cuda, as the booster itself says.
     """
 
@@ -93,14 +95,14 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
 
 def grow(
     job: Job, matrix: xgboost.DMatrix, *, watched: xgboost.DMatrix, threads: int, report: Report
-) -> tuple[xgboost.Booster, dict[str, list[float]]]:
+) -> tuple[xgboost.Booster, dict[str, list[float | None]]]:
     """Boost the rounds of a job on a quantised matrix.
 
     Args:
         watched: the rows on which the metrics are followed.
 
     Returns:
-        The booster, and metric -> value per round.
+        The booster, and metric -> value per round, None where it was not taken.
     """
     import xgboost
     from xgboost import collective
@@ -113,14 +115,16 @@ def grow(
         cache=[matrix] if watched is matrix else [matrix, watched],
         model_file=model,
     )
-    history: dict[str, list[float]] = {
+    history: dict[str, list[float | None]] = {
         name: list(values) for name, values in (job.start.history if job.start else {}).items()
     }
     first = collective.get_rank() == 0
     for done in range(booster.num_boosted_rounds(), job.rounds):
         # the round's number seeds the generator: one that goes on does not draw the first rounds' samples again
         booster.update(matrix, iteration=done)
-        for name, value in _scores(booster.eval_set([(watched, "watched")], done)):
+        taken = (done + 1) % job.follow == 0 or done + 1 == job.rounds
+        found = _scores(booster.eval_set([(watched, "watched")], done)) if taken else dict.fromkeys(metrics).items()
+        for name, value in found:
             history.setdefault(name, []).append(value)
         report("round" if first else "peer")  # one speaks for all: several would look like a faster pace
         if first and job.checkpoints and (done + 1) % job.checkpoints.every == 0 and done + 1 < job.rounds:

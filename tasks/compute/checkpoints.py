@@ -27,8 +27,8 @@ class Objects(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-History = Mapping[str, list[float]]
-"""Metric -> its value on the training data after each round."""
+History = Mapping[str, list[float | None]]
+"""Metric -> its value on the training data after each round; None where it was not taken."""
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ def log(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
-    history: Mapping[str, Mapping[str, Sequence[float]]],
+    history: Mapping[str, Mapping[str, Sequence[float | None]]],
 ) -> None:
     """Log what a run has.
 
     Args:
-        history: data set -> metric -> value per round.
+        history: data set -> metric -> value per round; None where it was not taken.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -37,6 +37,7 @@ def log(
         for data, by_name in history.items()
         for name, values in by_name.items()
         for step, value in enumerate(values)
+        if value is not None
     ]
     for part in _parts([Param(name, str(value)) for name, value in params.items()], _BATCH):
         client.log_batch(run_id, params=part)

@@ -44,7 +44,7 @@ class TrainingRecord:
         run_name: what an operator reads in MLflow.
         params: parameters of the training.
         metrics: final metrics.
-        history: data set (train, holdout) -> metric -> value per round.
+        history: data set (train, holdout) -> metric -> value per round; None where it was not taken.
         inputs: table -> version: the snapshots that were read.
         tags: further facts, for instance who started it.
         features: (name, kind) of the model's input columns in order; kind "q" a quantity, "c" the
@@ -62,7 +62,7 @@ class TrainingRecord:
     run_name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    history: Mapping[str, Mapping[str, Sequence[float]]]
+    history: Mapping[str, Mapping[str, Sequence[float | None]]]
     inputs: Mapping[str, int]
     features: tuple[tuple[str, str], ...]
     model: bytes

@@ -180,6 +180,16 @@ def test_a_training_that_hangs_is_ended_and_fails_with_the_reason_after_its_atte
     assert len(stopped) == 2 and not any(psutil.pid_exists(pid) for pid in stopped)
 
 
+def test_metrics_of_many_rows_are_followed_every_tenth_round_and_after_the_last(tmp_path, monkeypatch):
+    data = write(tmp_path / "train", [rows(500, 1)], binary)
+    encoding, recipe = fit_encoding_files(data, FEATURES), Recipe("binary:logistic", {}, rounds=25, seed=1)
+    every = train_at(Single("cpu", 1, tmp_path), data, encoding=encoding, recipe=recipe)
+    monkeypatch.setattr("tasks.compute.train._FOLLOWED_ROWS", 499)
+    some = train_at(Single("cpu", 1, tmp_path), data, encoding=encoding, recipe=recipe)
+    taken = [value if place in (9, 19, 24) else None for place, value in enumerate(every.history["logloss"])]
+    assert some.history == {"logloss": taken} and some.model == every.model
+
+
 def test_a_training_that_ran_on_another_device_is_refused(tmp_path):
     data = write(tmp_path / "train", [rows(200, 1)], binary)
     recipe = Recipe("binary:logistic", {}, rounds=2, seed=1)

@@ -48,7 +48,10 @@ def record(model: bytes, request: pytest.FixtureRequest) -> TrainingRecord:
         run_name="train 2013-05",
         params={f"p{place}": place for place in range(120)},
         metrics={"holdout-auc": 0.65},
-        history={"train": {"logloss": [0.6 - n / 10_000 for n in range(1200)]}, "holdout": {"auc": [0.6, 0.65]}},
+        history={
+            "train": {"logloss": [0.6 - n / 10_000 for n in range(1200)], "auc": [None, 0.6, None, 0.7]},
+            "holdout": {"auc": [0.6, 0.65]},
+        },
         inputs={"sources/weather/clean": 3, "flight_delays/features/v1": 9},
         features=(("x", "q"), ("carrier", "c")),
         model=model,
@@ -82,6 +85,7 @@ def test_a_run_keeps_parameters_metrics_inputs_and_artifacts(registry, record):
     assert [metric.step for metric in client.get_metric_history(registered.run_id, "train-logloss")] == list(
         range(1200)
     )
+    assert [metric.step for metric in client.get_metric_history(registered.run_id, "train-auc")] == [1, 3]
     assert run.data.tags["millrace.snapshot.sources/weather/clean"] == "3"
     assert run.data.tags["millrace.actor"] == "test"
     assert {(put.dataset.name, put.dataset.digest) for put in run.inputs.dataset_inputs} == {
