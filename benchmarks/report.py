@@ -83,7 +83,7 @@ def _version(package: str) -> str:
 
 
 def _table(figures) -> list[str]:
-    lines = ["| what | against | at least | median (least to most) | rounds | met |", "|---|---|---|---|---|---|"]
+    lines = ["| what | against | target | median (least to most) | rounds | met |", "|---|---|---|---|---|---|"]
     for one in figures:
         met = {True: "yes", False: "**no**", None: ""}[one.met]
         lines.append(
