@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.compute.checkpoints import Checkpoint, Checkpoints, History
 from tasks.compute.encoding import Encoding
-from tasks.compute.rows import RowGroup, TrainingData
 from tasks.compute.kept import KeptBatches
+from tasks.compute.rows import RowGroup, TrainingData
 
 if TYPE_CHECKING:
     import xgboost

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.compute.encoding import fit_encoding
-from tasks.compute.rows import RowGroup, TrainingData, batches_of, deal, fit_encoding_files, read_rows, survey
 from tasks.compute.kept import KeptBatches
+from tasks.compute.rows import RowGroup, TrainingData, batches_of, deal, fit_encoding_files, read_rows, survey
 from tasks.errors import SpecError, TrainingError
 
 
