@@ -15,7 +15,7 @@ from tasks.settings import REPOSITORY, load_settings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-PAGES = {"airflow": "/dags/flight_delays__score", "dags": "/dags"}
+PAGES = {"airflow": "/dags/flight_delays__score"}
 
 
 def main(folder: Path) -> None:
