@@ -17,9 +17,10 @@ from tasks.domain.partition import Offset, Partition, Span, iso
 from tasks.domain.results import Featurized, FeaturizeResult
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import DigestError, NotReadyError, SpecError, SupersededError
+from tasks.errors import NotReadyError, SpecError, SupersededError
 from tasks.lake import Entry, Lake
 from tasks.lake.deliveries import deliveries
+from tasks.lake.views import load_view, view_key
 
 ROUNDS = 5
 """How often a view's table is looked at again because somebody else computed one of the partitions meanwhile."""
@@ -54,18 +55,6 @@ def view_of(spec: PipelineSpec, sql: str) -> dict[str, Any]:
         "time": spec.driving_time,
         "sources": {name: dict(use.source.columns) for name, use in spec.sources.items()},
     }
-
-
-def view_key(pipeline: str, view: str) -> str:
-    return f"{pipeline}/views/{view}.json"
-
-
-def load_view(lake: Lake, pipeline: str, view: str) -> dict[str, Any]:
-    """A published view's JSON; DigestError when it is not what its id says."""
-    values = json.loads(lake.objects.get(view_key(pipeline, view)))
-    if values.get("id") != view:
-        raise DigestError(f"{view_key(pipeline, view)} is not view {view}")
-    return values
 
 
 def featurize(

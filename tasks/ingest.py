@@ -57,6 +57,7 @@ def ingest(
     landing: ObjectStore,
     root: str,
     run: RunRef,
+    clock: Callable[[], datetime],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> IngestResult:
     """Land the deliveries of `partitions` as revisions of the raw table, in one commit.
@@ -64,6 +65,7 @@ def ingest(
     Args:
         landing: files by absolute URI.
         root: the landing zone's URI, {landing} in the source's uri.
+        clock: the present moment, from which a delivery is known that nobody waited for.
 
     Raises:
         NotReadyError: a file that is not declared missing has not arrived; what had arrived is landed.
@@ -73,7 +75,7 @@ def ingest(
     manifest = _manifest(source, landing, root)
     for number in range(1, ROUNDS + 1):
         pinned = raw.version()
-        found = _look(source, partitions, raw.entries(version=pinned), landing, root, manifest, progress)
+        found = _look(source, partitions, raw.entries(version=pinned), landing, root, manifest, clock, progress)
         try:
             version = _commit(source, raw, pinned, found.new, run) if found.new else pinned
             break
@@ -93,12 +95,12 @@ def ingest(
     return IngestResult(source.name, version, tuple(found.landed), tuple(dict.fromkeys(found.notices)))
 
 
-def _look(source, partitions, entries, landing, root, manifest, progress) -> _Found:
+def _look(source, partitions, entries, landing, root, manifest, clock, progress) -> _Found:
     before, found = revisions(entries), _Found()
     for done, partition in enumerate(partitions):
         uri = source.location(partition, root)
         try:
-            one = _land(source, partition, landing, uri, before.get(partition.key, ()), manifest, found.notices)
+            one = _land(source, partition, landing, uri, before.get(partition.key, ()), manifest, clock, found.notices)
         except NotReadyError as error:
             found.absent += error.missing
         except FileError as error:
@@ -134,6 +136,7 @@ def _land(
     uri: str,
     before: Sequence[tuple[int, Entry]],
     manifest: dict[str, str],
+    clock: Callable[[], datetime],
     notices: list[str],
 ) -> Landed | _New:
     file = _read(landing, uri)
@@ -150,7 +153,7 @@ def _land(
 
     parsed = read_file(data, uri=uri, source=source)
     notices += parsed.notices
-    known_at = iso(_known_at(source, partition, modified, before, manifest))
+    known_at = iso(_known_at(source, partition, modified, before, manifest, clock()))
     revision = before[-1][0] + 1 if before else 1
     landed = Landed(partition.key, revision, parsed.table.num_rows, digest, known_at, "landed")
     return _New(landed, parsed.table, uri, modified, len(data))
@@ -178,13 +181,18 @@ def _known_at(
     arrived: datetime,
     before: Sequence[tuple[int, Entry]],
     manifest: dict[str, str],
+    now: datetime,
 ) -> datetime:
-    """When a delivery became known: see product.md, 'Time'.
+    """When a delivery became known.
 
     A historical first delivery is known at its declared moment, or at the manifest's; every other
     delivery at the later of the declared moment and its arrival, and after the revision before it.
+    One that is declared missing comes to everybody's surprise: whatever its file says, partitions may
+    have been published without it, so it is known from now on (docs/decisions/0003-late-first-delivery.md).
     """
     declared = source.declared(partition)
+    if not before and partition.key in source.missing:
+        return max(declared, arrived, now)
     if not before and source.is_history(partition):
         return instant(manifest[partition.key]) if partition.key in manifest else declared
     known = max(declared, arrived)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from tasks.domain import cut, tables
 from tasks.domain.cut import Deliveries, Visible
-from tasks.domain.partition import Partition, iso
+from tasks.domain.partition import Offset, Partition, iso
 from tasks.domain.promotion import LedgerEvent, champion_at
 from tasks.domain.results import PinnedPartition, PinResult, Skipped, TrainingPin
 from tasks.domain.spec import PipelineSpec
@@ -20,6 +20,10 @@ from tasks.domain.training import training_window
 from tasks.errors import NotReadyError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
+from tasks.lake.views import load_view
+
+WAITS = "waits for "
+"""How the reason of a partition begins whose inputs are still expected."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def pin(
     """
     state = read_state(spec, lake)
     now = now or datetime.now(UTC)
+    cuts = _Cuts(spec.pipeline, lake)
     pinned, skipped, missing = [], [], []
     for partition in partitions:
         as_of = spec.as_of.at(partition)
@@ -92,18 +97,36 @@ def pin(
             skipped.append(Skipped(partition.key, f"its as_of {iso(as_of)} is still to come"))
         elif model is None:
             skipped.append(Skipped(partition.key, "no champion"))
+        elif (knows := cuts.of(model.view).at(partition)) > now:
+            skipped.append(
+                Skipped(partition.key, f"the as_of {iso(knows)} of version {model.version} is still to come")
+            )
         else:
             seen = cut.visible_sources(spec, partition, state.deliveries)
             lacking = missing_inputs(seen)
             if lacking:
                 missing.append(lacking)
-                skipped.append(Skipped(partition.key, f"waits for {_list(lacking)}"))
+                skipped.append(Skipped(partition.key, f"{WAITS}{_list(lacking)}"))
             else:
                 late = tuple(f"{name}/{key}" for name, one in seen.items() for key in one.late)
-                pinned.append(PinnedPartition(partition.key, iso(as_of), model, late, cut.thin(spec, partition)))
+                thin = cut.thin(spec, partition)
+                pinned.append(PinnedPartition(partition.key, iso(as_of), model, late, thin, iso(knows)))
     if missing and not pinned:
         raise not_ready(spec, [name for names in missing for name in names])
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots)
+
+
+class _Cuts:
+    """The knowledge cuts of feature views, each read once."""
+
+    def __init__(self, pipeline: str, lake: Lake) -> None:
+        self._pipeline, self._lake = pipeline, lake
+        self._known: dict[str, Offset] = {}
+
+    def of(self, view: str) -> Offset:
+        if view not in self._known:
+            self._known[view] = Offset.parse(load_view(self._lake, self._pipeline, view)["as_of"])
+        return self._known[view]
 
 
 def waiting(*, spec: PipelineSpec, partitions: Sequence[Partition], lake: Lake) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def score(
         confirm=lambda: _still_championed(spec, pin, lake),
     )
     outcomes = tuple(_outcome(entries[one.key,], (one.key,) in published) for one in pin.partitions)
-    return ScoreResult(spec.pipeline, version, outcomes)
+    return ScoreResult(spec.pipeline, version, outcomes, pin.skipped)
 
 
 def _still_championed(spec: PipelineSpec, pin: PinResult, lake: Lake) -> list[Key]:
@@ -256,6 +256,7 @@ def _count_inside(partitions: Sequence[Partition], moments: Iterator[pa.Array]) 
 def _provenance(spec: PipelineSpec, one: PinnedPartition, pin: PinResult, features: FeaturizeResult) -> dict[str, Any]:
     return {
         "as_of": one.as_of,
+        "cut": one.cut or one.as_of,
         "model_version": one.model.version,
         "model_digest": one.model.digest,
         "view": one.model.view,

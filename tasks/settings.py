@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -102,6 +103,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     config = Path(environ.get("MILLRACE_CONFIG") or REPOSITORY / "config").resolve()
+    if not config.is_dir():
+        raise SpecError(f"MILLRACE_CONFIG: there is no folder {config}")
     environment = environ.get("MILLRACE_ENVIRONMENT") or "embedded"
     values: dict[str, Any] = {}
     if environment != "embedded" and not (config / f"settings.{environment}.yaml").exists():
@@ -125,7 +128,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     resolved = {"home": settings.home.expanduser().resolve()}
     for name in ("lake", "landing"):
         value = getattr(settings, name)
-        if value and "://" not in value:
+        if value and not value.startswith("s3://"):
+            if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", value):
+                raise SpecError(f"{name}: expected a folder or s3://bucket/prefix, found {value!r}")
             resolved[name] = str(Path(value).expanduser().resolve())
     for name in _TLS:
         if getattr(settings, name) is not None:
@@ -232,6 +237,9 @@ def _use(config: Path, file: Path, pipeline: dict, name: str, use: Any) -> Sourc
         raise SpecError(f"{file}: sources.{name}: expected a mapping such as {{drives: true}}, found {use!r}")
     own = {key: value for key, value in use.items() if key not in _USE_KEYS}
     shared = config / "sources" / str(name) / "source.yaml"
+    for key in own if shared.exists() else ():
+        if near := _nearest(str(key), list(_USE_KEYS)):
+            raise SpecError(f"{file}: sources.{name}.{key}: unknown key; {near}")
     if own and shared.exists():
         raise SpecError(
             f"{file}: sources.{name}.{next(iter(own))}: {name!r} is a shared source",
@@ -274,6 +282,10 @@ def _read_yaml(file: Path) -> dict:
         raise SpecError(f"{file}:{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{file}: can't be read: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:  # a date that no calendar has, a list as a key
+        raise SpecError(
+            f"{file}: a value can't be read: {error}", hint="is each date a day of the calendar?"
+        ) from error
     if not isinstance(value, dict):
         raise SpecError(f"{file}: expected keys and values, found {type(value).__name__}")
     return dict(value)
@@ -312,6 +324,8 @@ def _checked(
             for problem in error.errors()[:3]
         ]
         raise SpecError("; ".join(problems)) from error
+    except OverflowError as error:
+        raise SpecError(f"{file}: {at}a moment or length of time is out of reach: {error}") from error
 
 
 def _explain(kind: type[BaseModel], problem: Mapping[str, Any], file: Path | str, at: str) -> str:

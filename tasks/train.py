@@ -23,6 +23,7 @@ from tasks.domain.spec import PipelineSpec
 from tasks.errors import TrainingError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
+from tasks.lake.views import load_view
 from tasks.search import described, find_params, trial_records, validation, without_histories
 
 if TYPE_CHECKING:
@@ -410,7 +411,7 @@ def _inputs(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult) -> 
 def _record(spec: PipelineSpec, pin: TrainingPin, note: dict[str, Any], lake: Lake, run: RunRef):
     from tasks.registry import TrainingRecord
 
-    view = json.loads(lake.objects.get(f"{spec.pipeline}/views/{pin.view}.json"))
+    view = load_view(lake, spec.pipeline, pin.view)
     encoding, search = note["encoding"], note.get("search")
     params = {
         "training": pin.training,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tasks.command.check import check_declared, check_source
 from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.errors import MillraceError, SpecError
-from tasks.settings import contract_file, load_pipeline, load_settings, load_source, pipeline_names, source_names
+from tasks.settings import load_pipeline, load_settings, load_source, pipeline_names, source_names
 
 Spec = TypeVar("Spec", SourceSpec, PipelineSpec)
 
@@ -90,7 +91,7 @@ def _read(
 
 def _source(config: Path, name: str) -> SourceSpec:
     source = load_source(config, name)
-    contract_file(config, source)
+    check_source(config, source)
     return source
 
 
@@ -98,6 +99,5 @@ def _pipeline(config: Path, name: str) -> PipelineSpec:
     if name in source_names(config):
         raise SpecError(f"{config}/pipelines/{name}: a shared source has the same name", hint="rename one of them")
     spec = load_pipeline(config, name)
-    for use in spec.sources.values():
-        contract_file(config, use.source)
+    check_declared(config, spec)
     return spec

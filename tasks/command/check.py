@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tasks.command.names import known_part
+from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.errors import MillraceError, SpecError
 from tasks.settings import (
     Settings,
@@ -29,7 +32,7 @@ def check(settings: Settings, names: list[str]) -> list[tuple[str, str, str]]:
 def _problem(settings: Settings, kind: str, name: str) -> str:
     try:
         if kind == "source":
-            check_source(settings, load_source(settings.config, name))
+            check_source(settings.config, load_source(settings.config, name))
         else:
             check_pipeline(settings, name)
     except (MillraceError, OSError) as error:
@@ -37,9 +40,9 @@ def _problem(settings: Settings, kind: str, name: str) -> str:
     return ""
 
 
-def check_source(settings: Settings, source) -> None:
-    """The source's contract fits its columns."""
-    file = contract_file(settings.config, source)
+def check_source(config: Path, source: SourceSpec) -> None:
+    """The source's contract fits its columns; light enough for Airflow's parsing of DAG files."""
+    file = contract_file(config, source)
     if file is not None:
         from tasks.quality import check_suite
 
@@ -48,7 +51,6 @@ def check_source(settings: Settings, source) -> None:
 
 def check_pipeline(settings: Settings, name: str) -> None:
     """The spec, its features, its label and its parameters fit together."""
-    from tasks.compute.params import check_params, check_space
     from tasks.featurize import view_of
     from tasks.sql.guard import describe
     from tasks.sql.labels import check_label
@@ -59,8 +61,7 @@ def check_pipeline(settings: Settings, name: str) -> None:
         raise SpecError(
             f"pipeline {name!r} has the name of a shared source", hint="their DAGs and tables would collide: rename one"
         )
-    for use in spec.sources.values():
-        check_source(settings, use.source)
+    check_declared(settings.config, spec)
     file = str(settings.config / "pipelines" / name / spec.features)
     sql = features_sql(settings.config, spec)
     view = view_of(spec, sql)
@@ -73,6 +74,18 @@ def check_pipeline(settings: Settings, name: str) -> None:
         objective=spec.train.objective,
         file=str(settings.config / "pipelines" / name / "pipeline.yaml"),
     )
-    check_params(spec.train.objective, spec.train.params)
-    if spec.train.search:
-        check_space(spec.train.objective, spec.train.params, spec.train.search.space)
+
+
+def check_declared(config: Path, spec: PipelineSpec) -> None:
+    """The contracts of a pipeline's sources and XGBoost's parameters; light enough for Airflow's parsing of DAG files."""
+    from tasks.compute.params import check_params, check_space
+
+    for use in spec.sources.values():
+        check_source(config, use.source)
+    try:
+        check_params(spec.train.objective, spec.train.params)
+        if spec.train.search:
+            check_space(spec.train.objective, spec.train.params, spec.train.search.space)
+    except SpecError as error:
+        file = config / "pipelines" / spec.pipeline / "pipeline.yaml"
+        raise SpecError(f"{file}: {error.message}", hint=error.hint) from error

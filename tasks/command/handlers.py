@@ -93,7 +93,7 @@ def check(options: argparse.Namespace) -> int:
     return 1 if any(problem for *_, problem in found) else 0
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     from tasks.command.names import known_pipeline, known_source
     from tasks.command.steps import SOURCE_VERBS, Steps
 
@@ -111,6 +111,8 @@ def run(options: argparse.Namespace) -> None:
     values = [result.to_dict() for result in results]
     text = "\n".join(json.dumps(value, indent=2) for value in values)
     output.emit(values[0] if len(values) == 1 else values, text, as_json=options.json)
+    # a scheduler, which hands over what came before, waits by itself
+    return 1 if steps.waiting and not options.input else 0
 
 
 def _given(options: argparse.Namespace) -> dict[str, Result]:

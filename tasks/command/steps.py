@@ -24,8 +24,9 @@ from tasks.domain.results import (
 )
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec, SourceSpec
-from tasks.errors import UsageError
+from tasks.errors import ServiceError, UsageError
 from tasks.lake import Lake, open_lake, open_landing
+from tasks.pin import WAITS
 from tasks.settings import (
     Settings,
     contract_file,
@@ -58,6 +59,7 @@ class Steps:
 
     Attributes:
         given: verb -> result that an earlier step handed over; nothing before it is run again.
+        waiting: partitions that were left out since their inputs are still expected.
     """
 
     settings: Settings
@@ -66,6 +68,7 @@ class Steps:
     progress: Callable[[int, int], None]
     force: bool = False
     given: dict[str, Result] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
 
     def source(self, verb: str, name: str, text: str) -> Result:
         """Run a verb of a source over a partition or a range."""
@@ -82,6 +85,7 @@ class Steps:
                 landing=open_landing(self.settings),
                 root=self.settings.landing_uri,
                 run=self.run,
+                clock=lambda: datetime.now(UTC),
                 progress=self.progress,
             )
         from tasks.validate import validate
@@ -121,9 +125,11 @@ class Steps:
         from tasks.pin import pin as pin_partitions
 
         pin = self.given.get("pin") or pin_partitions(spec=spec, partitions=wanted, lake=lake, force=self.force)
-        if verb == "pin" or not pin.partitions:
+        if "pin" not in self.given or not pin.partitions:
             for one in pin.skipped:
                 self.say(f"{one.key}: {one.reason}")
+        self.waiting += [one.key for one in pin.skipped if one.reason.startswith(WAITS)]
+        if verb == "pin" or not pin.partitions:
             return pin
         keys = {one.key for one in pin.partitions}
         strange = keys - {one.key for one in wanted}
@@ -174,13 +180,14 @@ class Steps:
 
                 return repeat(spec=spec, number=pin.done, lake=lake, registry=open_registry(self._mlflow()))
             return pin
+        from tasks.registry import open_registry
+
+        registry = None if verb == "featurize" else open_registry(self._mlflow())  # first: without one all is in vain
         features = self.given.get("featurize") or self._training_features(spec, lake, pin)
         if verb == "featurize":
             return features
         from tasks import train as training_verb
-        from tasks.registry import open_registry
 
-        registry = open_registry(self._mlflow())
         trained = self.given.get("train") or training_verb.train(
             spec=spec,
             pin=pin,
@@ -246,7 +253,13 @@ class Steps:
             return self.settings.mlflow
         from tasks.services import addresses
 
-        return addresses(self.settings).mlflow
+        where = addresses(self.settings)
+        if where is None:
+            raise ServiceError(
+                f"a training is recorded in MLflow, and none was started in {self.settings.home}",
+                hint="`millrace up` starts one; MILLRACE_MLFLOW names an outside one",
+            )
+        return where.mlflow
 
 
 def sources_of(settings: Settings, name: str) -> list[SourceSpec]:

@@ -87,13 +87,15 @@ class ValidateResult(Result):
 
 @dataclass(frozen=True)
 class PinnedPartition(Result):
-    """A pipeline partition that is due: its knowledge cut, its champion, and which inputs were late or thin."""
+    """A pipeline partition that is due: its as_of, its champion, and which inputs were late or thin."""
 
     key: str
     as_of: str
     model: ModelRef
     late: tuple[str, ...] = ()
     thin: bool = False
+    cut: str = ""
+    """The knowledge cut of the champion's view: another than as_of where the spec's has changed since."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,9 @@ class Scored(Result):
 
 @dataclass(frozen=True)
 class ScoreResult(Result):
-    """`score`: predictions@version."""
+    """`score`: predictions@version, and the partitions that were not due."""
 
     pipeline: str
     version: int
     partitions: tuple[Scored, ...]
+    skipped: tuple[Skipped, ...] = ()

@@ -215,6 +215,12 @@ def _check_entities(table: pa.Table, entities: pa.Table, entity: list[str], at: 
             same = equal if same is None else pc.and_(same, equal)
         if pc.any(same).as_py():
             example = _text(table.select(entity), pc.index(same, True).as_py())
+            counts = entities.select(entity).group_by(entity).aggregate([([], "count_all")])["count_all"]
+            if pc.any(pc.greater(counts, 1)).as_py():
+                raise SqlError(
+                    f"{at}: the driving source itself delivers {example} more than once",
+                    hint="let its contract expect unique entities, so that the doubles go to the quarantine",
+                )
             raise SqlError(
                 f"{at}: {example} comes out more than once",
                 hint="join to one row for each entity: GROUP BY, QUALIFY row_number() = 1, or an ASOF JOIN",

@@ -50,6 +50,27 @@ def test_results_handed_from_step_to_step_end_in_a_published_partition(february:
     assert entry.run_id.startswith("cli-")
 
 
+def test_a_range_of_which_some_partitions_wait_publishes_the_others_and_ends_with_1(february: Project):
+    end = february.command("run", "score", "late_orders", "2024-01-31..2024-02-04", "--json")
+    assert end.code == 1, end.err
+    assert [one["key"] for one in end.json["partitions"]] == ["2024-02-02"]
+    left = {one["key"]: one["reason"] for one in end.json["skipped"]}
+    assert (left["2024-01-31"], left["2024-02-01"]) == ("no champion", "no champion")
+    assert left["2024-02-04"].startswith("waits for orders/2024-02-03")
+    for key, reason in left.items():
+        assert f"{key}: {reason}" in end.err
+    nothing_waits = february.command("run", "score", "late_orders", "2024-01-31..2024-02-02", "--json")
+    assert nothing_waits.code == 0, nothing_waits.err
+
+
+def test_a_training_without_mlflow_is_refused_before_the_work_with_a_way_out(february: Project):
+    spec = february.settings.config / "pipelines" / "late_orders" / "pipeline.yaml"
+    spec.write_text(spec.read_text().replace("rounds: 5", "rounds: 6"))  # due again
+    end = february.command("run", "train", "late_orders", "2024-02", "--json", MILLRACE_MLFLOW="")
+    assert (end.code, end.json["error"]["type"]) == (1, "ServiceError")
+    assert "MLflow" in end.err and "millrace up" in end.err and "MILLRACE_MLFLOW" in end.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "allowed"),
     [

@@ -62,6 +62,22 @@ def test_a_partition_declared_missing_is_not_waited_for(february: Project):
     assert february.run("score", "late_orders", "2024-02-06").partitions[0].rows == 40
 
 
+def test_what_was_declared_missing_and_comes_after_all_changes_nothing_that_was_published(february: Project):
+    """Also as a file of a historical load, and with the time stamp that it had where it was copied from."""
+    source = february.settings.config / "sources" / "arrivals" / "source.yaml"
+    source.write_text(source.read_text() + "missing: [2024-02-05]\n")
+    deliver(february.incoming, date(2024, 2, 6), date(2024, 2, 6))
+    february.load({"orders": "2024-02-06"})
+    february.run("score", "late_orders", "2024-02-06")
+    before = february.rows(PREDICTIONS, ("2024-02-06",))
+    file = february.incoming / "arrivals" / "2024-02-05.csv"
+    february.write("arrivals/2024-02-05.csv", file.read_text(), arrived=datetime(2024, 2, 6, 0, 1, tzinfo=UTC))
+    february.load({"arrivals": "2024-02-05"})
+    assert february.entry("sources/arrivals/clean", "2024-02-05", 1).rows > 0
+    february.run("score", "late_orders", "2024-02-06", force=True)
+    assert february.rows(PREDICTIONS, ("2024-02-06",)) == before
+
+
 def test_a_model_waits_for_all_that_its_own_view_reaches_back_to(champion: Project):
     spec = champion.settings.config / "pipelines" / "late_orders" / "pipeline.yaml"
     spec.write_text(spec.read_text().replace("lookback: 3d", "lookback: 1d"))
@@ -135,6 +151,23 @@ def test_a_partition_whose_as_of_is_to_come_is_left_for_then(february: Project):
     early = pin(spec=spec, partitions=[spec.partition(DAY)], lake=february.lake, now=as_of - timedelta(seconds=1))
     assert [one.reason for one in early.skipped] == ["its as_of 2024-02-03T09:00:00.000000Z is still to come"]
     assert pin(spec=spec, partitions=[spec.partition(DAY)], lake=february.lake, now=as_of).partitions
+
+
+def test_a_champion_is_scored_at_its_own_cut_where_the_specs_came_earlier(february: Project):
+    """Features at another cut than the one the model was trained with would be others; before it they'd be guesses."""
+    from tasks.pin import pin
+
+    file = february.settings.config / "pipelines" / "late_orders" / "pipeline.yaml"
+    file.write_text(file.read_text().replace("as_of: start+4h", "as_of: start+1h"))
+    spec = load_pipeline(february.settings.config, "late_orders")
+    as_of = spec.as_of.at(spec.partition(DAY))
+    early = pin(spec=spec, partitions=[spec.partition(DAY)], lake=february.lake, now=as_of + timedelta(hours=2))
+    assert [one.reason for one in early.skipped] == [
+        "the as_of 2024-02-03T09:00:00.000000Z of version 1 is still to come"
+    ]
+    february.run("score", "late_orders", DAY)
+    meta = february.entry(PREDICTIONS, DAY).meta
+    assert (meta["as_of"], meta["cut"]) == ("2024-02-03T06:00:00.000000Z", "2024-02-03T09:00:00.000000Z")
 
 
 def test_a_delivery_without_rows_is_published_as_an_empty_partition(february: Project):

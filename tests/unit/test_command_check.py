@@ -27,6 +27,26 @@ BREAKS = {
         "holdot: 3d",
         ["train.holdot: unknown key; did you mean 'holdout'?"],
     ),
+    "a day that no calendar has": (
+        PIPELINE,
+        "start: 2024-01-01",
+        "start: 2024-13-01",
+        ["pipeline.yaml: a value can't"],
+    ),
+    "a day that no calendar has, in a source": (
+        "sources/orders/source.yaml",
+        "end: 2024-12-31",
+        "end: 2024-06-31",
+        ["source.yaml: a value can't be read", "calendar"],
+    ),
+    "a list as a key": (PIPELINE, "grain: day", "[grain]: day", ["pipeline.yaml: "]),
+    "a moment after the end of time": (PIPELINE, "start+4h", "start+99999999d", ["pipeline.yaml: ", "out of reach"]),
+    "a misspelled use of a source": (
+        PIPELINE,
+        "drives: true",
+        "drive: true",
+        ["pipeline.yaml: sources.orders.drive: unknown key; did you mean 'drives'?"],
+    ),
     "a wrong moment": (PIPELINE, "start+4h", "noon", ["as_of: 'noon' is no moment of a partition", "start+4h"]),
     "an unknown source": (PIPELINE, "arrivals: ,", "arivals: ,", ["sources.arivals", "did you mean 'arrivals'?"]),
     "a wrong metric": (
@@ -35,7 +55,12 @@ BREAKS = {
         "metric: rmse",
         ["gate.metric: expected one of auc, logloss, accuracy"],
     ),
-    "a wrong parameter": (PIPELINE, "max_depth: 2", "max_dept: 2", ["max_dept", "max_depth"]),
+    "a wrong parameter": (
+        PIPELINE,
+        "max_depth: 2",
+        "max_dept: 2",
+        ["pipeline.yaml: train.params", "max_dept", "max_depth"],
+    ),
     "a wrong parameter in a search": (
         PIPELINE,
         "params: {max_depth: 2}",

@@ -23,10 +23,13 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("config")
     many = write_config(folder / "many", *(f"p{number}" for number in range(50)))
     live = write_config(folder / "live", "orders_late", live=True)
-    broken = write_config(folder / "broken", "good", "bad", "worse")
+    broken = write_config(folder / "broken", "good", "bad", "worse", "params", "never")
     bad = broken / "pipelines" / "bad" / "pipeline.yaml"
     bad.write_text(bad.read_text().replace("lookback", "lookbak"))
     (broken / "pipelines" / "worse" / "pipeline.yaml").write_text("pipeline: [worse\n")
+    for name, old, new in (("params", "max_depth", "max_dept"), ("never", "start: 2024-01-01", "start: 2024-13-01")):
+        file = broken / "pipelines" / name / "pipeline.yaml"
+        file.write_text(file.read_text().replace(old, new))
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(folder / "airflow"),
@@ -127,11 +130,13 @@ def test_each_dag_has_a_page_that_says_what_to_do_on_failure(read):
 def test_a_broken_pipeline_takes_only_its_own_dags_away_and_is_told(read):
     broken = read["broken"]
     assert {"good__score", "good__train", "orders__ingest", "millrace__wake"} <= set(broken["dags"])
-    assert not {"bad__score", "bad__train", "worse__score"} & set(broken["dags"])
+    assert not {"bad__score", "bad__train", "worse__score", "params__train", "never__score"} & set(broken["dags"])
     assert set(broken["errors"]) == {"broken_config.py"}
     text = broken["errors"]["broken_config.py"]
     assert "bad/pipeline.yaml: lookbak: unknown key; did you mean 'lookback'?" in text
     assert "worse/pipeline.yaml: line" in text
+    assert "params/pipeline.yaml: train.params: XGBoost's 'max_dept' is not known here" in text
+    assert "never/pipeline.yaml: a value can't be read: month must be in 1..12" in text
     assert "millrace check" in text
 
 

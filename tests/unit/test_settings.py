@@ -68,6 +68,17 @@ def refusal(config: Path, old: str, new: str, name: str = "pipelines/demo/pipeli
     return str(caught.value).replace(f"{config}/", "")
 
 
+@pytest.mark.parametrize("where", ["s4://bucket/lake", "file:///lake", "s3:/bucket"])
+def test_another_kind_of_storage_than_a_folder_or_s3_is_refused(where):
+    with pytest.raises(SpecError, match="lake: expected a folder or s3://bucket/prefix, found"):
+        load_settings({"MILLRACE_LAKE": where})
+
+
+def test_a_configuration_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="MILLRACE_CONFIG: there is no folder .*/nosuch"):
+        load_settings({"MILLRACE_CONFIG": str(tmp_path / "nosuch")})
+
+
 def test_a_pipeline_is_read_with_its_own_and_its_shared_sources(config):
     spec = load_pipeline(config, "demo")
     assert spec.driver.name == "rows" and spec.driver.grain == "day"
@@ -96,7 +107,7 @@ def test_a_contract_lies_beside_the_spec_that_names_it(config):
         ("  rows: {", "  rosw: {", "sources.rosw: expected a source written here"),
         ("  rows: {", "  rosw: {", "did you mean 'rows'?"),
         ("available: end+3h", "availabel: end", "sources.truth.availabel: unknown key; did you mean 'available'?"),
-        ("drives: true", "drivs: true", "sources.rows.drivs: 'rows' is a shared source"),
+        ("drives: true", "drivs: true", "sources.rows.drivs: unknown key; did you mean 'drives'?"),
         ("{metric: auc}", "{metric: auk}", "gate.metric: input should be"),
         ("{metric: auc}", "{metric: auk}", "found 'auk'; did you mean 'auc'?"),
         ("{objective:", "{objectiv:", "train.objectiv: unknown key; did you mean 'objective'?"),
@@ -113,6 +124,7 @@ def test_a_contract_lies_beside_the_spec_that_names_it(config):
         ("entity: [id]", "entity: id", "entity: expected a list of columns such as [flight_id], found 'id'"),
         ("deadline: start+5h", "", "deadline: missing"),
         ("sources:", "sources: []\nx:", "sources: input should be a valid dictionary"),
+        ("rows: {drives: true}", "rows: {drives: true, uri: x}", "sources.rows.uri: 'rows' is a shared source"),
         ("rows: {drives: true}", "rows: 3", "sources.rows: expected a mapping such as {drives: true}, found 3"),
         ("rows: {drives: true}", "rows:", "sources: expected exactly one with drives: true, found none"),
         ("pipeline: demo", "pipeline: other", "pipeline: expected 'demo', the folder's name, found 'other'"),
