@@ -1,4 +1,4 @@
-"""Batches of a training, read and encoded once, by a thread that runs ahead of XGBoost, and kept in scratch files."""
+"""Batches of a training, read and encoded once, by threads that run ahead of XGBoost, and kept in scratch files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from tasks.compute.encoding import Encoding
-from tasks.compute.rows import RowGroup, TrainingData, batches_of, read_rows
+from tasks.compute.rows import RowGroup, TrainingData, batch_rows, batches_of, read_rows
+
+_THREADS = 2
 
 
 class KeptBatches:
-    """The batches of a hand of row groups, in scratch files that are mapped, not held: memory is one batch.
+    """The batches of a hand of row groups, in scratch files that are mapped, not held: memory is a batch for each thread.
 
-    XGBoost's processors are idle now and then while it builds its matrix; what comes next is read then.
+    XGBoost only counts when it asks for the data first, and processors are idle then: what comes next is read meanwhile.
 
     Args:
         data: the files.
@@ -27,9 +29,9 @@ class KeptBatches:
     def __init__(
         self, hand: Sequence[RowGroup], data: TrainingData, encoding: Encoding, *, whole: bool, folder: Path
     ) -> None:
-        self._hand = batches_of(hand)
+        self._hand = batches_of(hand, batch_rows(len(encoding.columns)))
         self._data, self._encoding, self._whole, self._folder = data, encoding, whole, folder
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-and-encode")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read-and-encode")
         self._written = [self._pool.submit(self._write, place) for place in range(len(self._hand))]
 
     def __len__(self) -> int:

@@ -19,8 +19,8 @@ from tasks.errors import SpecError, TrainingError
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-BATCH_ROWS = 262_144
-"""About how many rows a training process encodes at a time."""
+BATCH_VALUES = 25_000_000
+"""About how many values, rows x features, a training process encodes at a time: 100 MB of them, whatever the width."""
 
 
 class Store(Protocol):
@@ -135,7 +135,12 @@ def deal(groups: Sequence[RowGroup], workers: int) -> list[tuple[RowGroup, ...]]
     return [tuple(groups[place] for place in sorted(hand)) for hand in hands]
 
 
-def batches_of(hand: Iterable[RowGroup], rows: int = BATCH_ROWS) -> list[tuple[RowGroup, ...]]:
+def batch_rows(features: int) -> int:
+    """About how many rows of so many features a training process encodes at a time."""
+    return max(1, BATCH_VALUES // max(1, features))
+
+
+def batches_of(hand: Iterable[RowGroup], rows: int) -> list[tuple[RowGroup, ...]]:
     """A hand's row groups joined to batches of at most about `rows`; a larger group stays alone."""
     batches: list[list[RowGroup]] = []
     held = 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.compute.rows import BATCH_ROWS
+from tasks.compute.rows import batch_rows
 from tasks.errors import NoPlaceError
 
 Way = Literal["single", "external", "cluster"]
@@ -87,8 +87,8 @@ def estimate(shape: Shape, device: str, *, external: bool = False) -> int:
     if external:
         matrix = matrix // 8  # the pages under way; the rest lies outside
     per_row = shape.rows * (8 * shape.outputs + 4 * shape.outputs + 4 + 16)
-    batch = 3 * BATCH_ROWS * shape.features * 4
-    return matrix + per_row + min(batch, 3 * shape.rows * shape.features * 4)
+    batches = 3 * min(shape.rows, batch_rows(shape.features)) * shape.features * 4
+    return matrix + per_row + batches
 
 
 def choose_way(shape: Shape, machine: Machine, *, wish: Wish = "auto", gpus: Literal["auto"] | int = "auto") -> Choice:

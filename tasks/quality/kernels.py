@@ -16,6 +16,12 @@ import pyarrow.types as pt
 
 _EXACT = 1 << 52
 """Below, a whole number and a float are compared alike exactly and as floats."""
+_LONGEST = 64
+"""Bytes of the longest text whose distinctness is told by hashes."""
+_KEPT = np.array(
+    [(1 << 8 * count) - 1 for count in range(9)], np.uint64
+)  # of a word's bytes, in a machine's usual order
+_ODD, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 
 
 def broken(metric: str, column: pa.ChunkedArray, arguments: Mapping[str, Any]) -> np.ndarray | None:
@@ -47,6 +53,8 @@ def repeated(columns: list[pa.ChunkedArray]) -> np.ndarray | None:
     Returns:
         Truth values by row; None where two values that pandas takes for equal look different here.
     """
+    if len(columns) == 1 and _surely_distinct(columns[0]):
+        return np.zeros(len(columns[0]), bool)
     codes: np.ndarray | None = None
     for column in columns:
         if pt.is_nested(column.type) or pt.is_float16(column.type):
@@ -69,6 +77,43 @@ def repeated(columns: list[pa.ChunkedArray]) -> np.ndarray | None:
     if codes is None or not len(codes):
         return np.zeros(0, bool)
     return (np.bincount(codes) > 1)[codes]
+
+
+def _surely_distinct(column: pa.ChunkedArray) -> bool:
+    """Returns whether no two texts of a column are alike, where that is quickly told.
+
+    Equal texts have equal hashes: where all hashes differ, all texts do. It takes a tenth of the time of a
+    dictionary of all texts, and an identity is what a contract asks about most.
+    """
+    if not _is_text(column.type) or column.null_count > 1:
+        return False
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    if longest > _LONGEST:
+        return False
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(_hashes(chunk, longest) for chunk in column.chunks)])
+    hashes.sort()
+    return not (hashes[1:] == hashes[:-1]).any()
+
+
+def _hashes(texts: pa.Array, longest: int) -> np.ndarray:
+    """Returns a 64-bit hash of each text, from its length and its words of eight bytes; of a missing one, any."""
+    _, offsets, data = texts.buffers()
+    kind = np.int64 if pt.is_large_string(texts.type) else np.int32
+    bounds = (
+        np.frombuffer(offsets, kind)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else np.zeros(1, kind)
+    )
+    first, size = int(bounds[0]), int(bounds[-1] - bounds[0])
+    held = np.zeros(size + 8, np.uint8)  # a word that begins with a text's last bytes ends behind them
+    if size:
+        held[:size] = np.frombuffer(data, np.uint8)[first : first + size]
+    words = np.lib.stride_tricks.as_strided(held[:8].view(np.uint64), (size + 1,), (1,))  # one from each byte on
+    begins, lengths = (bounds[:-1] - first).astype(np.int64), np.diff(bounds)
+    hashes = lengths.astype(np.uint64)
+    for at in range(0, longest, 8):
+        word = words[np.minimum(begins + at, size)] & _KEPT[np.clip(lengths - at, 0, 8)]
+        hashes = (hashes ^ word) * _ODD
+        hashes ^= hashes >> _HALF
+    return hashes
 
 
 def missing(column: pa.ChunkedArray) -> pa.ChunkedArray:

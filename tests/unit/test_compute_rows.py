@@ -11,8 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.compute.encoding import fit_encoding
+from tasks.compute.rows import (
+    RowGroup,
+    TrainingData,
+    batch_rows,
+    batches_of,
+    deal,
+    fit_encoding_files,
+    read_rows,
+    survey,
+)
 from tasks.compute.kept import KeptBatches
-from tasks.compute.rows import RowGroup, TrainingData, batches_of, deal, fit_encoding_files, read_rows, survey
 from tasks.errors import SpecError, TrainingError
 
 
@@ -45,6 +54,11 @@ def test_fewer_groups_than_workers_use_fewer_workers():
 def test_small_groups_are_joined_in_order_and_large_ones_stay_alone():
     batches = batches_of(_groups(400, 400, 400, 1500, 10), rows=1000)
     assert [[group.rows for group in batch] for batch in batches] == [[400, 400], [400], [1500], [10]]
+
+
+def test_a_batch_holds_about_as_many_values_whatever_the_width():
+    assert {batch_rows(width) * width for width in (1, 25, 1000)} == {25_000_000}
+    assert batch_rows(10**9) == 1
 
 
 def test_row_groups_skip_empty_files(tmp_path):
@@ -119,16 +133,17 @@ def test_texts_are_the_same_whatever_the_row_groups_and_however_the_file_holds_t
     assert found == expected
 
 
-def test_batches_are_read_once_and_mapped_as_often_as_asked_for(tmp_path):
+def test_batches_are_read_once_and_mapped_as_often_as_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.compute.rows.BATCH_VALUES", 6)
     files = [_file(tmp_path, f"{n}.parquet", x=[float(n)] * 3, label=[n % 2] * 3) for n in range(4)]
     data = TrainingData(tuple(files))
     encoding, folder = fit_encoding_files(data, ["x"]), tmp_path / "kept"
     folder.mkdir()
     kept = KeptBatches(survey(data, ["x"]).groups, data, encoding, whole=True, folder=folder)
     for _ in range(2):
-        (matrix, label), *more = [kept[place] for place in range(len(kept))]
-        assert not more and matrix[:, 0].tolist() == [n for n in range(4) for _ in range(3)]
-        assert label.tolist() == [n % 2 for n in range(4) for _ in range(3)]
+        matrices, labels = zip(*[kept[place] for place in range(len(kept))], strict=True)
+        assert [matrix[:, 0].tolist() for matrix in matrices] == [[0, 0, 0, 1, 1, 1], [2, 2, 2, 3, 3, 3]]
+        assert [label.tolist() for label in labels] == [[0, 0, 0, 1, 1, 1]] * 2
     kept.close()
     assert not list(folder.iterdir())
 
