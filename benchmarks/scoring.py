@@ -102,7 +102,7 @@ def measure(
     return Part(tuple(figures), sides, tuple(said))
 
 
-def _take(side: str, project: Path, *, again: int = 2) -> Ran:
+def _take(side: str, project: Path, *, again: int = 1) -> Ran:
     return run("benchmarks.scoring", "--side", side, "--project", project, again=again)
 
 
