@@ -91,9 +91,24 @@ def _take(dask_scheduler: Any, *, holder: str, name: str) -> bool:
     if held is not None and held.name != name:
         if held.client in dask_scheduler.clients:
             return False
-        _stop(held)
+        _stop(held)  # its client was gone before it had the turn
     setattr(dask_scheduler, _HELD, _Turn(holder, name))
+    dask_scheduler.add_plugin(_end_with_client(), name=_HELD, idempotent=True)
     return True
+
+
+def _end_with_client():
+    from distributed import SchedulerPlugin
+
+    class EndWithClient(SchedulerPlugin):
+        """A turn ends when the scheduler drops its client."""
+
+        def remove_client(self, scheduler: Any, client: str) -> None:
+            held: _Turn | None = getattr(scheduler, _HELD, None)
+            if held is not None and held.client == client:
+                _end(scheduler, name=held.name)
+
+    return EndWithClient()
 
 
 def _track(dask_scheduler: Any, *, name: str, workers: int, host: str) -> dict[str, Any]:
