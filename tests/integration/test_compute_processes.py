@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -97,41 +97,32 @@ def _spawned(process: psutil.Process) -> list[int]:
     return [child.pid for child in process.children() if "spawn_main" in " ".join(_command(child))]
 
 
-def _killer(pids: Callable[[], list[int]], seen: Callable[[], bool]) -> threading.Thread:
-    """Kills the first of the processes as soon as `seen`."""
+def _kill(pid: int, seen: Callable[[], bool]) -> None:
+    """Kill a process as soon as `seen`."""
 
     def kill() -> None:
         until = time.monotonic() + 60
         while not seen() and time.monotonic() < until:
             time.sleep(0.02)
-        os.kill(min(pids()), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=kill, daemon=True).start()
 
 
-@pytest.mark.parametrize("where", ["one process", "two Dask workers"])
-def test_a_training_whose_process_is_killed_goes_on_from_its_checkpoint_at_a_fresh_place(tmp_path, where):
+def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_on_a_fresh_cluster_of_another_size(tmp_path):
     data = write(tmp_path / "train", [rows(500, seed) for seed in range(4)], binary)
     encoding = fit_encoding_files(data, FEATURES)
     recipe = Recipe("binary:logistic", {"max_depth": 3}, rounds=150, seed=1)
     said: list[str] = []
     (tmp_path / "dask").mkdir()
     kept = Checkpoints(FolderStore(tmp_path / "store"), "t", every=10)
-    me, places = psutil.Process(), []
+    places = []
 
     @contextmanager
     def open_place():
-        with ExitStack() as stack:
-            if where == "one process":
-                place = Single("cpu", 1, tmp_path / "dask")
-            else:
-                # a fresh cluster of another size
-                place = stack.enter_context(_local(tmp_path, workers=2 - len(places)))
-            workers = list(place.client.run(os.getpid).values()) if where != "one process" else []
+        with _local(tmp_path, workers=2 - len(places)) as place:
             if not places:
-                _killer(lambda: workers or _spawned(me), lambda: kept.latest() is not None)
+                _kill(min(place.client.run(os.getpid).values()), lambda: kept.latest() is not None)
             places.append(place)
             yield place
 

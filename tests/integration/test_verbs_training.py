@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
-import time
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tasks.domain.promotion import ModelRef
-from tasks.errors import ClusterError, DigestError, LedgerConflictError, TrainingError
+from tasks.errors import DigestError, LedgerConflictError, TrainingError
 from tests.support.pipelines import deliver, write_config
 from tests.support.project import Project, ended, with_settings
 
@@ -165,29 +160,3 @@ def test_mlflow_being_down_stops_a_promotion_before_it_is_written(challenged: Pr
     down = with_settings(challenged, mlflow="http://127.0.0.1:9")
     with pytest.raises(RegistryError):
         down.run("promote", "late_orders", "2024-02")
-
-
-def test_a_training_step_that_lost_its_process_goes_on_from_the_checkpoint_when_it_is_run_again(champion: Project):
-    spec = champion.settings.config / "pipelines" / "late_orders" / "pipeline.yaml"
-    spec.write_text(spec.read_text().replace("rounds: 5", "rounds: 2000, checkpoint: 200"))
-    once = with_settings(champion, train_attempts=1)
-    held = f"{champion.lake.uri}/late_orders/trainings"
-
-    def kill_at_the_first_checkpoint() -> None:
-        # 1800 rounds are left then: seconds, however late this thread looks
-        while not list(Path(held).glob("*/checkpoints/*")):
-            time.sleep(0.02)
-        os.kill(
-            next(c.pid for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())), signal.SIGKILL
-        )
-
-    threading.Thread(target=kill_at_the_first_checkpoint, daemon=True).start()
-    with pytest.raises(ClusterError, match="ended by itself .exit status -9."):
-        once.run("train", "late_orders", "2024-02")
-    trained = once.run("train", "late_orders", "2024-02")
-    version = json.loads(champion.lake.objects.get(f"late_orders/versions/{trained.model.version}.json"))
-    assert (version["rounds"], version["way"]) == (2000, "single") and version["resumed_from"] >= 200
-    assert version["cpu_seconds"] > 0 and "cost" not in version
-    run = mlflow(champion).get_run(trained.run)
-    assert run.data.params["resumed_from"] == str(version["resumed_from"])
-    assert not list(Path(held).glob("*/checkpoints/*"))

@@ -24,11 +24,11 @@ NAME, TRAINING = "late_orders", "2024-02"
 ROUNDS, EVERY = 300, 5
 COMBINATIONS = (
     ("scheduler", "outside scheduler"),
-    ("client", "two local workers"),
     ("task", "one process"),
+    ("worker", "one process"),
+    ("client", "two local workers"),
     ("worker", "outside scheduler"),
     ("worker", "two local workers"),
-    ("worker", "one process"),
     ("client", "outside scheduler"),
     ("client", "one process"),
     ("task", "outside scheduler"),
@@ -141,6 +141,7 @@ def _judged(kill: Kill, project: Project, seconds: float) -> Survived:
     assert version["rounds"] == _rounds_of(project, version["digest"]) == ROUNDS
     assert version["way"] == ("single" if kill.place == "one process" else "cluster")
     assert EVERY <= version["resumed_from"] < ROUNDS
+    assert version["cpu_seconds"] > 0 and "cost" not in version
     client = MlflowClient(project.settings.mlflow, registry_uri=project.settings.mlflow)
     assert client.get_run(trained.run).data.params["resumed_from"] == str(version["resumed_from"])
     return Survived(kill, version["resumed_from"], holdout_auc(project), seconds)
