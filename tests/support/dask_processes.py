@@ -64,7 +64,7 @@ class DaskProcesses:
         nanny = psutil.Process(self._running[1 + place % self.workers].pid)
         for child in nanny.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if "spawn_main" in " ".join(child.cmdline()):
+                if "resource_tracker" not in " ".join(child.cmdline()):
                     child.kill()
 
     def start(self) -> None:

@@ -8,7 +8,6 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.support.dask_processes import ROOT, DaskProcesses
 from tests.support.project import Ended, Project, ended
 
 NAME, TRAINING = "late_orders", "2024-02"
-ROUNDS, EVERY = 300, 5
+ROUNDS, EVERY = 600, 5
 COMBINATIONS = (
     ("scheduler", "outside scheduler"),
     ("task", "one process"),
@@ -80,7 +79,7 @@ def draw_kills(count: int, seed: str) -> list[Kill]:
     """Kills of every combination in turn, at rounds that follow from the seed."""
     draw = random.Random(seed)
     return [
-        Kill(*COMBINATIONS[number % len(COMBINATIONS)], at=draw.randrange(EVERY, ROUNDS // 2), seed=number)
+        Kill(*COMBINATIONS[number % len(COMBINATIONS)], at=draw.randrange(2 * EVERY, ROUNDS // 3), seed=number)
         for number in range(count)
     ]
 
@@ -112,14 +111,16 @@ def check_goes_on(kill: Kill, project: Project, outside: DaskProcesses) -> Survi
     slow_down(project, kill.seed)
     step = (_Task if kill.what == "task" else _Command)(project, _environment(kill, outside))
     try:
-        _wait_for_round(project, kill, step)
+        _wait_for_round(project, EVERY, step)
+        before = _living(project)  # looking for them takes some rounds
+        _wait_for_round(project, kill.at, step)
         time.sleep(random.Random(kill.seed).random() / 50)  # between two checkpoints, too
         killed = time.monotonic()
-        _strike(kill, project, step, outside)
+        _strike(kill, before, step, outside)
         first = step.end()
     finally:
         step.give_up()
-    check_no_process(project)
+    check_no_process(project, before)
     if kill.what in ("client", "task"):
         assert first.code < 0, first.err
         again = project.command("run", "train", NAME, TRAINING, "--json", **_environment(kill, outside))
@@ -220,16 +221,16 @@ def _environment(kill: Kill, outside: DaskProcesses) -> dict[str, str]:
     return places[kill.place] | {"MILLRACE_TRAIN_ATTEMPTS": "10"}
 
 
-def _wait_for_round(project: Project, kill: Kill, step: _Command | _Task) -> None:
+def _wait_for_round(project: Project, at: int, step: _Command | _Task) -> None:
     held = Path(project.lake.uri) / NAME / "trainings"
     until = time.monotonic() + _PATIENCE
-    while max((int(file.name.split(".")[0]) for file in held.glob("*/checkpoints/*.checkpoint")), default=0) < kill.at:
-        assert step.running(), f"it ended before round {kill.at}: {step.end().err}"
-        assert time.monotonic() < until, f"round {kill.at} did not come"
+    while max((int(file.name.split(".")[0]) for file in held.glob("*/checkpoints/*.checkpoint")), default=0) < at:
+        assert step.running(), f"it ended before round {at}: {step.end().err}"
+        assert time.monotonic() < until, f"round {at} did not come"
         time.sleep(0.005)
 
 
-def _strike(kill: Kill, project: Project, step: _Command | _Task, outside: DaskProcesses) -> None:
+def _strike(kill: Kill, living: set[psutil.Process], step: _Command | _Task, outside: DaskProcesses) -> None:
     if kill.what in ("client", "task"):
         step.kill()
     elif kill.what == "scheduler":
@@ -237,21 +238,26 @@ def _strike(kill: Kill, project: Project, step: _Command | _Task, outside: DaskP
     elif kill.place == "outside scheduler":
         outside.kill_worker(kill.seed)
     else:
-        trainers = sorted(one.pid for one in _living(project) if "spawn_main" in " ".join(_words(one)))
+        others = {"resource_tracker", NAME}  # Python's own helper, and the step itself
+        trainers = sorted(one.pid for one in living if not any(word in " ".join(_words(one)) for word in others))
         psutil.Process(trainers[kill.seed % len(trainers)]).kill()
 
 
-def check_no_process(project: Project) -> None:
-    """No process of a project's steps lives, and so no file lock of theirs: locks end with their process."""
+def check_no_process(project: Project, before: set[psutil.Process]) -> None:
+    """No process of a project's steps lives, and so no file lock of theirs: locks end with their process.
+
+    Args:
+        before: those that lived when something was killed.
+    """
     until = time.monotonic() + 30
-    while (left := [" ".join(_words(one)) for one in _living(project)]) and time.monotonic() < until:
+    while (left := {one for one in before if _lives(one)} | _living(project)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not left
 
 
 def check_nothing_left(project: Project, outside: DaskProcesses) -> None:
     """No process, lock, scratch folder, checkpoint or row; and an outside cluster that waits for the next training."""
-    check_no_process(project)
+    check_no_process(project, set())
     home = project.settings.home / "cache"
     assert not list((home / "train").iterdir())
     with open(home / "train.lock") as lock:
@@ -261,15 +267,23 @@ def check_nothing_left(project: Project, outside: DaskProcesses) -> None:
     outside.check_idle()
 
 
-def _living(project: Project) -> Iterator[psutil.Process]:
-    """The processes of a project's steps: all that have its home in their environment."""
+def _living(project: Project) -> set[psutil.Process]:
+    """The processes of a project's steps: all that have its home in their environment, and their children.
+
+    A Dask worker writes its title over its environment: it is found as a child only.
+    """
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if (
-                process.environ().get("MILLRACE_HOME") == str(project.settings.home)
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                yield process
+            if process.environ().get("MILLRACE_HOME") == str(project.settings.home):
+                found |= {process, *process.children(recursive=True)}
+    return {process for process in found if _lives(process)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _words(process: psutil.Process) -> list[str]:
