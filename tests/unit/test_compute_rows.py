@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.compute.encoding import fit_encoding
+from tasks.compute.kept import KeptBatches
 from tasks.compute.rows import (
     RowGroup,
     TrainingData,
@@ -21,7 +22,6 @@ from tasks.compute.rows import (
     read_rows,
     survey,
 )
-from tasks.compute.kept import KeptBatches
 from tasks.errors import SpecError, TrainingError
 
 
