@@ -79,6 +79,7 @@ def _check_summary(text: str) -> None:
     auc = float(re.search(r"AUC (0\.\d+)", text)[1])
     assert 0.60 <= auc <= 0.70
     assert float(re.search(r"at most ([\d.]+) GB", text)[1]) <= 6.0
+    assert 0 < int(re.search(r"^total +(\d+) s$", text, re.M)[1]) <= 60 * MINUTES
     assert len(re.findall(r"^training 2013-1[01]: version", text, re.M)) == 2
 
 
