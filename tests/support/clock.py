@@ -1,4 +1,8 @@
-"""A live pipeline on a clock that is minutes away: daily, in UTC, its moments counted from midnight."""
+"""A live pipeline on a clock that is minutes away: daily, in a zone where it is about noon now.
+
+Its moments are counted from midnight. In a fixed zone a test that starts shortly before midnight would
+find its moments in the next day, and one shortly after it yesterday's labels not yet known.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,14 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 DAYS = 16  # of history
 
 PIPELINE = """
 pipeline: clock
 grain: day
-timezone: UTC
+timezone: {timezone}
 start: {start}
 entity: [id]
 as_of: start+{as_of}s
@@ -54,7 +59,7 @@ class Clock:
     """Where today's partition stands in time.
 
     Attributes:
-        today: the live partition.
+        today: the live partition's local day.
         available: when its files are expected.
         as_of: its knowledge cut, when the score DAG runs.
     """
@@ -64,17 +69,25 @@ class Clock:
     as_of: datetime
 
 
-def write_clock(config: Path, landing: Path, *, seconds: int) -> Clock:
-    """Write the pipeline with as_of in `seconds` from now, and deliver its history but nothing of today."""
-    now = datetime.now(UTC)
-    today = now.date()
-    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
+def write_clock(config: Path, landing: Path, *, seconds: int, now: datetime | None = None) -> Clock:
+    """Write the pipeline with as_of in `seconds` from now, and deliver its history but nothing of today.
+
+    Args:
+        config, landing: folders to write to.
+        seconds: from now to as_of; some hours at most.
+        now: another moment than the present one, aware.
+    """
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    # Etc/GMT+5 is five hours behind UTC: in this zone it is between noon and one o'clock.
+    timezone = f"Etc/GMT{now.hour - 12:+d}"
+    today = now.astimezone(ZoneInfo(timezone)).date()
+    midnight = datetime(today.year, today.month, today.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
     as_of = int((now - midnight).total_seconds()) + seconds
     folder = config / "pipelines" / "clock"
     folder.mkdir(parents=True)
     (folder / "features.sql").write_text(FEATURES)
     moments = {"as_of": as_of, "available": as_of - 30, "deadline": as_of + 600}
-    text = PIPELINE.format(start=today - timedelta(days=DAYS), today=today, **moments)
+    text = PIPELINE.format(start=today - timedelta(days=DAYS), today=today, timezone=timezone, **moments)
     (folder / "pipeline.yaml").write_text(text)
     for back in range(DAYS, 0, -1):
         day = today - timedelta(days=back)
