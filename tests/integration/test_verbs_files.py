@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
+import json
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.errors import FileError, NotReadyError
@@ -15,13 +21,40 @@ from tests.support.project import Project, with_settings
 GOOD = "order_id,shop,amount\na-1,s1,10.5\na-2,s2,20\n"
 RANGE = "2024-01-01..2024-01-03"
 
-BAD: dict[str, tuple[str | bytes, int | None, str | None]] = {
-    "a row with too many fields": ("order_id,shop,amount\na-1,s1,10.5\na-2,s2,20,surplus\n", 3, None),
-    "a column is lacking": ("order_id,shop,price\na-1,s1,10.5\n", 1, "amount"),
-    "a value of a wrong type": ("order_id,shop,amount\na-1,s1,10.5\na-2,s2,twenty\n", 3, "amount"),
-    "another encoding": ("order_id,shop,amount\na-1,s1,10.5\na-2,Café,20\n".encode("latin-1"), 3, "shop"),
-    "nothing in it": ("", 1, None),
-    "a quote that never closes": ('order_id,shop,amount\na-1,s1,10.5\na-2,"s2,20\n', 3, "amount"),
+
+def written(ending: str, text: str) -> bytes:
+    """Orders in the format of a file name's ending; the text is CSV."""
+    if ending == "csv":
+        return text.encode()
+    rows = [row | {"amount": float(row["amount"])} for row in csv.DictReader(io.StringIO(text))]
+    return _jsonl(*rows) if ending == "jsonl" else _parquet(rows)
+
+
+def _jsonl(*rows: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream)
+    return stream.getvalue()
+
+
+FIRST = {"order_id": "a-1", "shop": "s1", "amount": 10.5}
+BAD: dict[str, tuple[str, bytes, int | None, str | None]] = {
+    "a row with too many fields": ("csv", b"order_id,shop,amount\na-1,s1,10.5\na-2,s2,20,surplus\n", 3, None),
+    "a column is lacking": ("csv", b"order_id,shop,price\na-1,s1,10.5\n", 1, "amount"),
+    "a value of a wrong type": ("csv", b"order_id,shop,amount\na-1,s1,10.5\na-2,s2,twenty\n", 3, "amount"),
+    "another encoding": ("csv", "order_id,shop,amount\na-1,s1,10.5\na-2,Café,20\n".encode("latin-1"), 3, "shop"),
+    "nothing in it": ("csv", b"", 1, None),
+    "a quote that never closes": ("csv", b'order_id,shop,amount\na-1,s1,10.5\na-2,"s2,20\n', 3, "amount"),
+    "JSON lines: a line breaks off": ("jsonl", _jsonl(FIRST) + b'{"order_id": "a-2", "sho', 2, None),
+    "JSON lines: no row has a column": ("jsonl", _jsonl({"order_id": "a-1", "shop": "s1"}), None, "amount"),
+    "JSON lines: a value of a wrong type": ("jsonl", _jsonl(FIRST, FIRST | {"amount": "20"}), 2, "amount"),
+    "JSON lines: another encoding": ("jsonl", _jsonl(FIRST) + b'{"order_id": "a-2", "shop": "Caf\xe9"}\n', 2, None),
+    "Parquet: a column is lacking": ("parquet", _parquet([{"order_id": "a-1", "shop": "s1"}]), None, "amount"),
+    "Parquet: a column of another type": ("parquet", _parquet([FIRST | {"amount": "10.5"}]), None, "amount"),
+    "Parquet: it ends too early": ("parquet", _parquet([FIRST] * 100)[:-20], None, None),
 }
 
 
@@ -32,18 +65,30 @@ def orders(project: Project) -> Project:
     return project
 
 
+def deliver_as(project: Project, ending: str) -> None:
+    """Deliver the orders in another format."""
+    source = project.settings.config / "sources" / "orders" / "source.yaml"
+    source.write_text(source.read_text().replace("{partition}.csv", f"{{partition}}.{ending}"))
+    for file in sorted((project.incoming / "orders").glob("*.csv")):
+        text = file.read_text()
+        file.unlink()
+        file.with_suffix(f".{ending}").write_bytes(written(ending, text))
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_file_is_named_with_line_and_column_and_stops_its_own_partition_only(orders: Project, kind: str):
-    content, line, column = BAD[kind]
-    file = orders.write("orders/2024-01-02.csv", content)
+    ending, content, line, column = BAD[kind]
+    deliver_as(orders, ending)
+    file = orders.write(f"orders/2024-01-02.{ending}", content)
     with pytest.raises(FileError) as caught:
         orders.run("ingest", "orders", RANGE)
     assert (caught.value.uri, caught.value.line, caught.value.column) == (str(file), line, column)
     assert str(file) in str(caught.value)
     assert {key for key, _ in orders.table("sources/orders/raw").entries()} == {"2024-01-01", "2024-01-03"}
+    assert file.read_bytes() == content
 
     # Mended, the same command goes on, and what had landed is left alone.
-    orders.write("orders/2024-01-02.csv", GOOD)
+    orders.write(f"orders/2024-01-02.{ending}", written(ending, GOOD))
     result = orders.run("ingest", "orders", RANGE)
     assert [one.status for one in result.partitions] == ["duplicate", "landed", "duplicate"]
     assert orders.run("validate", "orders", RANGE).partitions[1].clean == 2
@@ -117,7 +162,7 @@ def test_landing_and_lake_on_s3_report_a_bad_file_by_its_s3_address(
     project = with_settings(
         orders, lake=f"s3://{bucket}/lake", landing=f"s3://{bucket}/landing", s3_endpoint=s3_endpoint
     )
-    project.write("orders/2024-01-02.csv", BAD["a value of a wrong type"][0])
+    project.write("orders/2024-01-02.csv", BAD["a value of a wrong type"][1])
     project.deliver()
     with pytest.raises(FileError) as caught:
         project.run("ingest", "orders", RANGE)
