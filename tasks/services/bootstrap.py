@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VENV = os.path.join(ROOT, ".venv")
@@ -175,7 +176,10 @@ def pip(*arguments):
 
 
 def uv_environment():
-    """uv does not read pip's configuration: hand on the indexes and certificates found there."""
+    """uv does not read pip's configuration: hand on the indexes and certificates found there.
+
+    Nor does it start where its cache can't be written: it is told to do without.
+    """
     done = subprocess.run([PYTHON, "-I", "-m", "pip", "config", "list"], stdout=subprocess.PIPE)
     environment, found = dict(os.environ), {}
     for line in done.stdout.decode().splitlines():
@@ -191,7 +195,27 @@ def uv_environment():
             environment[variable] = ("," if name == "find-links" else " ").join(parts)
     # pip takes the best of all indexes; the hashes make sure that it is the right one
     environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    # a user without a home, or with another's: without a cache uv works in the system's temporary folder
+    if not is_writable(uv_cache()):
+        environment["UV_NO_CACHE"] = "1"
     return environment
+
+
+def uv_cache():
+    """The folder that uv caches downloads in."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("UV_CACHE_DIR") or os.path.join(caches, "uv")
+
+
+def is_writable(folder):
+    """Whether a folder is there, or can be made, and files can be made in it."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        # asked by trying: permission bits say nothing of root's, nor of a read-only mount
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def base_of():

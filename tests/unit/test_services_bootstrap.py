@@ -112,6 +112,29 @@ def test_uv_is_given_the_indexes_that_pip_knows(tmp_path, monkeypatch):
     assert bootstrap.uv_environment()["UV_DEFAULT_INDEX"] == "https://mine.example/simple"
 
 
+def test_uv_does_without_a_cache_where_it_can_write_none(tmp_path, monkeypatch):
+    for name in ("UV_NO_CACHE", "UV_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(bootstrap, "PYTHON", sys.executable)
+    file = tmp_path / "file"
+    file.touch()
+
+    def starts(environment: dict[str, str]) -> bool:
+        command = [sys.executable, "-m", "uv", "pip", "list", "--quiet", "--python", sys.executable]
+        return subprocess.run(command, env=environment, capture_output=True).returncode == 0
+
+    for name, below in (("HOME", ".cache/uv"), ("XDG_CACHE_HOME", "uv"), ("UV_CACHE_DIR", "")):
+        # below a file nobody, not even root, can make a folder
+        monkeypatch.setenv(name, str(file / "nowhere"))
+        given = bootstrap.uv_environment()
+        assert given["UV_NO_CACHE"] == "1"
+        assert not starts({**os.environ}) and starts(given)
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert bootstrap.is_writable(bootstrap.uv_cache())
+        assert (tmp_path / name / below).is_dir()
+    assert "UV_NO_CACHE" not in bootstrap.uv_environment()
+
+
 def test_the_makefile_runs_under_a_path_with_blanks_and_needs_no_environment_for_help(tmp_path):
     folder = tmp_path / "a 'path'"
     folder.mkdir()
