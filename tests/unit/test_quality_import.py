@@ -1,6 +1,7 @@
 """Importing Great Expectations without what a validation never uses, and using it all the same."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from tasks.quality import load_suite, render_docs, validate
 from tasks.quality.deferred import deferred
+from tasks.quality.great import great_expectations, new_context
 
 
 def run(code):
@@ -51,6 +53,13 @@ def test_a_module_that_is_there_already_is_left_alone():
         import json as within
     assert within is json
     assert sys.modules["json"] is json
+
+
+def test_its_analytics_are_off_in_the_environment_and_in_a_context(monkeypatch):
+    monkeypatch.delenv("GX_ANALYTICS_ENABLED", raising=False)
+    great_expectations.cache_clear()  # as in a process that has not imported it yet
+    assert new_context().config.analytics_enabled is False
+    assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 
 
 # SciPy and pandas touch what NumPy deprecates when the chart is drawn; none of it is ours.

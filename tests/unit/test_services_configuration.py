@@ -106,6 +106,16 @@ def test_mlflow_runs_small_and_silent(configured):
     assert command[command.index("--host") + 1] == "127.0.0.1"
 
 
+def test_airflow_and_all_that_it_starts_report_to_nobody(configured):
+    home, _, configure = configured
+    for env in (configure(), mlflow_server.environment({}, "postgresql://u:secret@host/mlflow")):
+        assert env["DO_NOT_TRACK"] == "true"
+    assert configure()["SCARF_ANALYTICS"] == "false"
+    script = f'. {shlex.quote(str(home.airflow / "env.sh"))}; printf "%s" "$DO_NOT_TRACK|$SCARF_ANALYTICS"'
+    told = subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, text=True, check=True).stdout
+    assert told == "true|false"
+
+
 def test_a_digest_tells_arguments_and_environment_apart():
     assert process.digest_of(["a", "b"], {}) != process.digest_of(["a b"], {})
     assert process.digest_of(["a"], {"b": "c"}) != process.digest_of(["a"], {"b": "d"})
