@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tasks.command.parser import parse
 from tasks.settings import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -66,6 +69,20 @@ def test_the_readme_shows_the_demos_own_files() -> None:
 
 def test_the_readme_shows_a_summary_that_a_demo_printed() -> None:
     _check_summary(re.search(r"<!-- demo:begin -->(.*?)<!-- demo:end -->", README, re.S)[1])
+
+
+def test_the_commands_that_the_readme_shows_with_a_placeholder_are_the_commands_of_today() -> None:
+    lines = [line for block in re.findall(r"```text\n(.*?)```", README, re.S) for line in block.splitlines()]
+    assert len(lines) == 7 and all(line.startswith("millrace ") for line in lines)
+    for line in lines:
+        parse(shlex.split(line)[1:])  # ends the process on what it does not know
+
+
+def test_the_table_of_commands_names_every_command() -> None:
+    section = README.partition("\n## The command\n")[2].partition("\n\nSome things")[0]
+    named = {word for cell in re.findall(r"^\| (`.*?) \|", section, re.M) for word in re.findall(r"`(\w+)", cell)}
+    usage = subprocess.run([sys.executable, "-P", "-m", "tasks", "--help"], capture_output=True, text=True).stdout
+    assert named == set(re.findall(r"^    (\w+) ", usage, re.M))
 
 
 def test_the_readme_links_to_what_is_there() -> None:
