@@ -111,6 +111,27 @@ def _timeline(platform: Platform, zero: float) -> str:
     return "\n".join(line for _, line in sorted(found))
 
 
+def test_a_training_runs_on_its_schedule_by_itself(platform: Platform, clock: Clock) -> None:
+    """The training of today's interval, at as_of; whether its challenger is better is not the question here."""
+    (run,) = [
+        run
+        for run in platform.api.runs("clock__train")
+        if run.kind == "scheduled" and run.partition_key == str(clock.today)
+    ]
+    assert platform.api.wait(run, patience=300).state == "success", _states(platform)
+    verdict = platform.api.result(run.dag_id, run.run_id, "promote")
+    assert verdict["verdict"] in ("promote", "keep", "inconclusive") and verdict["number"] >= 2
+
+
+def test_a_training_is_backfilled_and_one_that_was_judged_is_left_alone(platform: Platform) -> None:
+    number = create_backfill(platform.settings, "returns__train", date(2024, 2, 1), date(2024, 2, 29), 1)
+    (run,) = platform.api.wait_for_backfill(number, patience=300)
+    assert (run.partition_key, run.state) == ("2024-02", "success")
+    states = {task.task_id: task.state for task in platform.api.task_instances(run.dag_id, run.run_id)}
+    assert set(states.values()) == {"skipped"}, states
+    assert "judged in ledger event 1" in platform.api.log(platform.api.task_instances(run.dag_id, run.run_id)[0])
+
+
 def _sleep_until(moment: datetime) -> None:
     time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
 
