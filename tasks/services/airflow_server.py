@@ -70,7 +70,8 @@ def configure(
     write_private(config_file(home), _render(settings, home, secrets, port=port, database=database, dags=dags))
     write_json(_password_file(home), {ADMIN: secrets.admin_password})
     env = environment(settings, home)
-    own = {key: value for key, value in env.items() if os.environ.get(key) != value}
+    # also what this process happens to have: who reads the file later may not
+    own = {key: value for key, value in env.items() if os.environ.get(key) != value} | _own(home)
     lines = [f"export {key}={shlex.quote(value)}" for key, value in sorted(own.items())]
     usage = "# . this file, then: <repository>/.venv/bin/python -P -m airflow ...\n"
     write_private(home.airflow / "env.sh", usage + "\n".join(lines) + "\n")
@@ -93,7 +94,11 @@ def base_environment(settings: Settings) -> dict[str, str]:
 
 def environment(settings: Settings, home: Home) -> dict[str, str]:
     """The environment for Airflow's processes and commands."""
-    return base_environment(settings) | {
+    return base_environment(settings) | _own(home)
+
+
+def _own(home: Home) -> dict[str, str]:
+    return {
         "AIRFLOW_HOME": str(home.airflow),
         "AIRFLOW_CONFIG": str(config_file(home)),
         "DO_NOT_TRACK": "true",

@@ -106,7 +106,10 @@ def test_mlflow_runs_small_and_silent(configured):
     assert command[command.index("--host") + 1] == "127.0.0.1"
 
 
-def test_airflow_and_all_that_it_starts_report_to_nobody(configured):
+@pytest.mark.parametrize("known", [False, True], ids=["told by nobody else", "told by the caller too"])
+def test_airflow_and_all_that_it_starts_report_to_nobody(configured, known: bool, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("DO_NOT_TRACK", "true"), ("SCARF_ANALYTICS", "false")):
+        monkeypatch.setenv(name, value) if known else monkeypatch.delenv(name, raising=False)
     home, _, configure = configured
     for env in (configure(), mlflow_server.environment({}, "postgresql://u:secret@host/mlflow")):
         assert env["DO_NOT_TRACK"] == "true"
