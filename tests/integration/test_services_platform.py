@@ -18,8 +18,8 @@ import pytest
 
 from tasks import services
 from tasks.errors import ServiceError
-from tasks.services import ports, process
-from tasks.services.home import Home, read_json
+from tasks.services import ports, postgres, process
+from tasks.services.home import Home, Secrets, read_json
 from tasks.settings import load_settings
 
 _DAG = """
@@ -247,6 +247,31 @@ def test_an_outside_database_or_mlflow_that_does_not_answer_is_named_without_its
             services.up(settings.model_copy(update=change), dags=dags_of(settings))
         assert "hidden" not in str(told.value)
     services.down(settings)
+
+
+def test_outside_databases_take_the_place_of_the_embedded_one(settings, found):
+    """Another home's PostgreSQL is the outside one here: address and password are all that this home knows of it."""
+    outside = Home(settings.home.parent / "outside")
+    outside.prepare()
+    port, secrets = ports.choose(), Secrets.of(outside)
+    postgres.start(outside, secrets, port)
+    urls = {name: postgres.url(secrets, port, name) for name in ("airflow", "mlflow")}
+    there = {"home": settings.home.parent / "inside", "database": urls["airflow"], "mlflow_database": urls["mlflow"]}
+    inside = settings.model_copy(update=there)
+    try:
+        services.up(inside, dags=dags_of(settings))
+        assert not postgres.record_file(Home(inside.home)).exists()
+        api = services.AirflowApi(inside)
+        api.wait_for_dags(["probe"])
+        run = api.wait(api.trigger_run("probe", conf={"number": 41}, run_id="outside"), patience=120)
+        assert run.state == "success"
+        with postgres.connect(urls["airflow"]) as session:
+            session.execute("select state from dag_run where run_id = 'outside'")
+            assert session.fetchall() == [("success",)]
+    finally:
+        services.clean(inside)
+        postgres.stop(outside)
+        postgres.remove_elsewhere(outside)
 
 
 def test_clean_removes_the_home(settings, found):
