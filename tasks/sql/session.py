@@ -55,6 +55,8 @@ def open_session(*, memory_limit: str | None = None) -> DuckDBPyConnection:
     # a ratio with nothing below the line is a missing value, not a failed partition
     session.execute("SET error_on_division_by_zero = false")
     session.execute("SET ieee_floating_point_ops = false")
+    # standard output is the command's: a query of two seconds would draw on it
+    session.execute("SET enable_progress_bar = false")
     session.execute("SET lock_configuration = true")
     return session
 
