@@ -9,52 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tasks.domain import cut, tables
-from tasks.domain.partition import Offset, Partition, Span, iso
+from tasks.domain.grouping import groups
+from tasks.domain.partition import Partition, iso
 from tasks.domain.results import Featurized, FeaturizeResult
+from tasks.domain.rollup import Piece, Pieces, Rollup
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import NotReadyError, SpecError, SupersededError
+from tasks.errors import NotReadyError, SupersededError
 from tasks.lake import Entry, Lake
 from tasks.lake.deliveries import deliveries
-from tasks.lake.views import load_view, view_key
+from tasks.lake.views import load_view
+from tasks.rollup import Needed, rollup_rows
+from tasks.view import as_viewed
+
+if TYPE_CHECKING:
+    from tasks.sql.slices import SourceRows
 
 ROUNDS = 5
 """How often a view's table is looked at again because somebody else computed one of the partitions meanwhile."""
-
-
-def publish_view(*, spec: PipelineSpec, sql: str, file: str, lake: Lake) -> str:
-    """Check the pipeline's present feature SQL, put its view into the lake, return the view's id.
-
-    Raises:
-        SqlError: the SQL is not deterministic, reaches outside its views or lacks the entity.
-    """
-    from tasks.sql.guard import describe
-    from tasks.sql.views import view_id
-
-    view = view_of(spec, sql)
-    output = describe(sql, sources=view["sources"], driver=view["driver"], entity=spec.entity, file=file)
-    name = view_id(sql, spec)
-    # not sorted: SELECT * follows the order of the columns
-    text = json.dumps({**view, "id": name, "output": output}, separators=(",", ":"))
-    lake.objects.put_if_absent(view_key(spec.pipeline, name), text.encode())
-    return name
-
-
-def view_of(spec: PipelineSpec, sql: str) -> dict[str, Any]:
-    """All that a feature view depends on, as JSON values."""
-    return {
-        "sql": sql,
-        "entity": list(spec.entity),
-        "as_of": str(spec.as_of),
-        "lookback": str(spec.lookback),
-        "driver": spec.driver.name,
-        "time": spec.driving_time,
-        "sources": {name: dict(use.source.columns) for name, use in spec.sources.items()},
-    }
 
 
 def featurize(
@@ -66,6 +42,7 @@ def featurize(
     lake: Lake,
     run: RunRef,
     threads: int,
+    rows_at_a_time: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeaturizeResult:
     """Compute the features of `partitions` for each of `views`.
@@ -74,12 +51,15 @@ def featurize(
         partitions: in order.
         views: view id -> keys of the partitions that need it.
         snapshots: clean tables' versions, from the pin.
+        threads: partitions that are computed at a time.
+        rows_at_a_time: rows of the sources that are held, unless one partition alone needs more; what needs
+            more together is computed and committed in several groups.
     """
     by_key = {partition.key: partition for partition in partitions}
     versions, outcomes, computed = {}, {}, 0
     for view, keys in views.items():
         wanted = [by_key[key] for key in keys]
-        version, found, fresh = _one_view(spec, wanted, view, snapshots, lake, run, threads, progress)
+        version, found, fresh = _one_view(spec, wanted, view, snapshots, lake, run, threads, rows_at_a_time, progress)
         versions[tables.features(spec.pipeline, view)] = version
         outcomes |= found
         computed += fresh
@@ -87,29 +67,38 @@ def featurize(
     return FeaturizeResult(spec.pipeline, versions, ordered, computed)
 
 
-def _one_view(spec, partitions, view, snapshots, lake, run, threads, progress):
+def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, progress):
     values = load_view(lake, spec.pipeline, view)
-    spec = _as_viewed(spec, values)
+    spec = as_viewed(spec, values)
     table = lake.table(tables.features(spec.pipeline, view))
     delivered = {name: deliveries(lake, name, snapshots[tables.clean(name)]) for name in spec.sources}
     seen = {one.key: cut.visible_sources(spec, one, delivered) for one in partitions}
     _check_complete(view, spec, seen)
+    sources = _Sources(values["sources"], snapshots, lake)
+    work = _Work(spec, values, seen, delivered, snapshots, sources, lake, run, threads, rows_at_a_time)
+    fresh: set[str] = set()
     for number in range(1, ROUNDS + 1):
         pinned = table.version()
         entries = table.entries(version=pinned)
         outcomes, todo = {}, []
         for partition in partitions:
-            digest = _digest(seen[partition.key])
             entry = entries.get((partition.key,))
-            if entry is not None and entry.meta["visible"] == digest:
+            if entry is not None and entry.meta["visible"] == work.digest(partition):
                 outcomes[partition.key] = Featurized(partition.key, entry.meta["entities"], entry.rows)
             else:
-                todo.append((partition, seen[partition.key], digest))
-        if not todo:
-            return pinned, outcomes, 0
+                todo.append(partition)
+        ended = len(partitions) - len(todo)
         try:
-            found, version = _compute(spec, todo, values, snapshots, table, pinned, lake, run, threads, progress)
-            return version, outcomes | found, len(todo)
+            for group in groups(todo, needs=work.needs, weight=sources.rows, limit=rows_at_a_time):
+
+                def progressed(done: int, ended: int = ended) -> None:
+                    progress(ended + done, len(partitions))
+
+                found, pinned = work.compute(group, table, pinned, progressed)
+                outcomes |= found
+                fresh |= set(found)
+                ended += len(found)
+            return pinned, outcomes, len(fresh)
         except SupersededError:
             # Features follow from what is visible, so whoever computed them, they are the same: look again.
             if number == ROUNDS:
@@ -128,98 +117,162 @@ def _check_complete(view: str, spec: PipelineSpec, seen) -> None:
             )
 
 
-def _compute(spec, todo, view, snapshots, table, pinned, lake, run, threads, progress):
-    import pyarrow as pa
+class _Work:
+    """One view's features for some partitions."""
 
-    from tasks.lake.schema import arrow_schema
-    from tasks.sql.features import FeatureEngine
+    def __init__(self, spec, view, seen, delivered, snapshots, sources, lake, run, threads, limit) -> None:
+        from tasks.sql.syntax import tables_in
 
-    rows = _source_rows(view, todo, snapshots, lake)
-    parts, entries, outcomes = [], [], {}
-    with FeatureEngine(
-        rows, driver=view["driver"], time=view["time"], entity=tuple(view["entity"]), threads=threads
-    ) as engine:
-        cuts = [_cut(spec, partition, seen) for partition, seen, _ in todo]
-        for done, result in enumerate(engine.compute_all(view["sql"], cuts)):
-            partition, seen, digest = todo[done]
-            part = result.table
-            parts.append(part.append_column("partition_key", pa.array([partition.key] * part.num_rows, pa.string())))
-            meta = {
-                "visible": digest,
-                "entities": result.entities,
-                "as_of": iso(spec.as_of.at(partition)),
-                "late": [f"{name}/{key}" for name, one in seen.items() for key in one.late],
-                "thin": cut.thin(spec, partition),
-                "inputs": {tables.clean(name): snapshots[tables.clean(name)] for name in spec.sources},
-                "reads": {name: _extent(one.revisions) for name, one in seen.items()},
-            }
-            entries.append(Entry((partition.key,), part.num_rows, meta))
-            outcomes[partition.key] = Featurized(partition.key, result.entities, part.num_rows)
-            progress(done + 1, len(todo))
-    columns = {**view["output"], "partition_key": "string"}
-    data = pa.concat_tables([part.select(list(columns)) for part in parts])
-    version = table.replace(
-        pinned=pinned,
-        columns=arrow_schema(columns),
-        partition_by=tables.PIPELINE_KEY,
-        data=data,
-        entries=entries,
-        run=run,
-    )
-    return outcomes, version
+        self.spec, self.view, self.seen, self.delivered, self.snapshots = spec, view, seen, delivered, snapshots
+        self.sources, self.lake, self.run, self.threads, self.limit = sources, lake, run, threads, limit
+        rollups = {name: Rollup(**one) for name, one in view.get("rollups", {}).items()}
+        read = tables_in(view["sql"], among=[*spec.sources, *rollups])
+        self.read = [name for name in read if name in spec.sources]
+        self.rollups = {name: one for name, one in rollups.items() if name in read}
+        declared = {name: use.source for name, use in spec.sources.items()}
+        self.pieces = {name: Pieces(one, declared) for name, one in self.rollups.items()}
 
+    def digest(self, partition: Partition) -> str:
+        """Names what the partition sees."""
+        seen = self.seen[partition.key]
+        text = _json({name: one.revisions for name, one in sorted(seen.items())})
+        return hashlib.sha256(text).hexdigest()
 
-def _cut(spec: PipelineSpec, partition: Partition, seen):
-    from tasks.sql.features import Cut
+    def needs(self, partition: Partition) -> set[Needed]:
+        """The revisions whose rows the feature SQL itself reads: of a source behind a rollup none."""
+        seen, driver = self.seen[partition.key], self.spec.driver.name
+        needed = {(name, pair) for name in self.read for pair in seen[name].revisions}
+        return needed | {(driver, pair) for pair in self._driving(partition)}
 
-    driving = set(cut.driving_keys(spec, partition))
-    return Cut(
-        partition_key=partition.key,
-        as_of=spec.as_of.at(partition),
-        start=partition.start,
-        end=partition.end,
-        visible={name: one.revisions for name, one in seen.items()},
-        driving=tuple(pair for pair in seen[spec.driver.name].revisions if pair[0] in driving),
-    )
+    def compute(
+        self, group: list[Partition], table, pinned: int, progressed: Callable[[int], None]
+    ) -> tuple[dict[str, Featurized], int]:
+        """The group's features, in one commit: what came out by key, and the table's version."""
+        import pyarrow as pa
 
+        from tasks.lake.schema import arrow_schema
+        from tasks.sql.features import FeatureEngine
 
-def _source_rows(view: dict[str, Any], todo, snapshots, lake):
-    from tasks.lake.schema import arrow_schema
-    from tasks.sql.features import SourceRows
-
-    rows = {}
-    for name, declared in view["sources"].items():
-        needed = sorted({pair for _, seen, _ in todo for pair in seen[name].revisions})
-        clean = lake.table(tables.clean(name))
-        # with _line, the rows' order does not depend on how the table's files lie
-        columns = [*declared, "_known_at", "_line", "partition_key", "revision"]
-        version = snapshots[clean.name]
-        if needed:
-            table = clean.read(version=version, keys=needed, columns=columns)
-        else:  # nothing of it is visible, the table may not even exist
-            table = arrow_schema(tables.clean_columns(declared)).empty_table().select(columns)
-        rows[name] = SourceRows(dict(declared), table)
-    return rows
-
-
-def _as_viewed(spec: PipelineSpec, view: dict[str, Any]) -> PipelineSpec:
-    """The spec with the cut that the view was made for, and its sources alone."""
-    lacking = sorted(set(view["sources"]) - set(spec.sources))
-    if lacking or view["driver"] != spec.driver.name:
-        raise SpecError(
-            f"{spec.pipeline}: view {view['id']} reads {', '.join(lacking) or 'another driving source'}, which the spec no longer has",
-            hint="put the source back until the models that use the view are retired",
+        view, spec = self.view, self.spec
+        kept = {tables.clean(name): self.snapshots[tables.clean(name)] for name in spec.sources}
+        places: dict[str, dict[Piece, int]] = {}
+        rolled = {}
+        for name, rollup in self.rollups.items():
+            every = {piece for one in group for piece in self.pieces[name].seen(self.seen[one.key])}
+            pieces = sorted(every, key=lambda piece: (piece.start, piece.made_of))
+            rolled[name], kept[tables.rollup(spec.pipeline, rollup.id)] = self._rolled(rollup, pieces, dict(kept))
+            places[name] = {piece: place for place, piece in enumerate(pieces, start=1)}
+        rows = self.sources.read({need for one in group for need in self.needs(one)})
+        parts, entries, outcomes = [], [], {}
+        with FeatureEngine(
+            rows | rolled,
+            driver=view["driver"],
+            time=view["time"],
+            entity=tuple(view["entity"]),
+            threads=self.threads,
+        ) as engine:
+            cuts = [self._cut(one, places) for one in group]
+            for partition, result in zip(group, engine.compute_all(view["sql"], cuts), strict=True):
+                part = result.table
+                keys = pa.array([partition.key] * part.num_rows, pa.string())
+                parts.append(part.append_column("partition_key", keys))
+                meta = self._meta(partition, result.entities, kept)
+                entries.append(Entry((partition.key,), part.num_rows, meta))
+                outcomes[partition.key] = Featurized(partition.key, result.entities, part.num_rows)
+                progressed(len(outcomes))
+        columns = {**view["output"], "partition_key": "string"}
+        version = table.replace(
+            pinned=pinned,
+            columns=arrow_schema(columns),
+            partition_by=tables.PIPELINE_KEY,
+            data=pa.concat_tables([part.select(list(columns)) for part in parts]),
+            entries=entries,
+            run=self.run,
         )
-    update = {
-        "as_of": Offset.parse(view["as_of"]),
-        "lookback": Span.parse(view["lookback"]),
-        "sources": {name: spec.sources[name] for name in view["sources"]},
-    }
-    return spec.model_copy(update=update)
+        return outcomes, version
+
+    def _rolled(self, rollup: Rollup, pieces: list[Piece], inputs: dict[str, int]) -> tuple[SourceRows, int]:
+        return rollup_rows(
+            pipeline=self.spec.pipeline,
+            rollup=rollup,
+            pieces=pieces,
+            deliveries=self.delivered,
+            read=self.sources.read,
+            weigh=self.sources.rows,
+            limit=self.limit,
+            inputs={tables.clean(name): inputs[tables.clean(name)] for name in rollup.reads},
+            lake=self.lake,
+            run=self.run,
+            threads=self.threads,
+        )
+
+    def _driving(self, partition: Partition) -> tuple[tuple[str, int], ...]:
+        driving = set(cut.driving_keys(self.spec, partition))
+        return tuple(pair for pair in self.seen[partition.key][self.spec.driver.name].revisions if pair[0] in driving)
+
+    def _cut(self, partition: Partition, places: dict[str, dict[Piece, int]]):
+        from tasks.sql.features import Cut
+
+        seen = self.seen[partition.key]
+        visible = {name: seen[name].revisions for name in self.read}
+        for name, place in places.items():
+            visible[name] = tuple((piece.key, place[piece]) for piece in self.pieces[name].seen(seen))
+        return Cut(
+            partition_key=partition.key,
+            as_of=self.spec.as_of.at(partition),
+            start=partition.start,
+            end=partition.end,
+            visible=visible,
+            driving=self._driving(partition),
+        )
+
+    def _meta(self, partition: Partition, entities: int, inputs: dict[str, int]) -> dict[str, Any]:
+        seen = self.seen[partition.key]
+        return {
+            "visible": self.digest(partition),
+            "entities": entities,
+            "as_of": iso(self.spec.as_of.at(partition)),
+            "late": [f"{name}/{key}" for name, one in seen.items() for key in one.late],
+            "thin": cut.thin(self.spec, partition),
+            "inputs": inputs,
+            "reads": {name: _extent(one.revisions) for name, one in seen.items()},
+        }
 
 
-def _digest(seen) -> str:
-    return hashlib.sha256(_json({name: one.revisions for name, one in sorted(seen.items())})).hexdigest()
+class _Sources:
+    """The clean rows of a view's sources, at the versions that were pinned."""
+
+    def __init__(self, declared: dict[str, dict[str, str]], snapshots: dict[str, int], lake: Lake) -> None:
+        self._declared = declared
+        self._snapshots = snapshots
+        self._lake = lake
+        self._entries: dict[str, dict] = {}
+
+    def rows(self, needed: Needed) -> int:
+        """How many rows a revision has."""
+        name, pair = needed
+        if name not in self._entries:
+            clean = self._lake.table(tables.clean(name))
+            self._entries[name] = clean.entries(version=self._snapshots[clean.name])
+        return self._entries[name][pair].rows
+
+    def read(self, needed: Collection[Needed]) -> dict[str, SourceRows]:
+        """The rows of revisions, by source; of a source without one an empty table."""
+        from tasks.lake.schema import arrow_schema
+        from tasks.sql.slices import SourceRows
+
+        found = {}
+        for name, declared in self._declared.items():
+            keys = sorted(pair for one, pair in needed if one == name)
+            clean = self._lake.table(tables.clean(name))
+            # with _line, the rows' order does not depend on how the table's files lie
+            columns = [*declared, "_known_at", "_line", "partition_key", "revision"]
+            if keys:
+                table = clean.read(version=self._snapshots[clean.name], keys=keys, columns=columns)
+            else:  # nothing of it is visible, the table may not even exist
+                table = arrow_schema(tables.clean_columns(declared)).empty_table().select(columns)
+            found[name] = SourceRows(dict(declared), table)
+        return found
 
 
 def _extent(revisions: tuple[tuple[str, int], ...]) -> dict[str, Any]:

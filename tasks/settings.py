@@ -77,6 +77,8 @@ class Settings(BaseModel):
     """Price of one GPU for an hour."""
     score_batch_rows: int = Field(65_536, ge=1)
     """Rows that scoring reads, predicts and writes at a time: its memory follows them, not a partition's size."""
+    feature_rows: int = Field(10_000_000, ge=1)
+    """Rows of the sources that feature SQL holds at a time: a long range is computed in groups that need no more."""
     airflow_parallelism: int = Field(8, ge=1)
     """Airflow task instances at a time."""
     pools: dict[str, int] = {"ingest": 2, "train": 1, "score": 4, "gpu": 1}
@@ -210,12 +212,25 @@ def load_pipeline(config: Path, name: str) -> PipelineSpec:
     sql = file.parent / spec.features
     if not _inside(sql, file.parent) or not sql.is_file():
         raise SpecError(f"{file}: features: there is no file {spec.features!r} beside it")
+    for name in spec.rollups:
+        if not rollup_file(config, spec, name).is_file():
+            raise SpecError(f"{file}: rollups.{name}: there is no file 'rollups/{name}.sql' beside it")
     return spec
 
 
 def features_sql(config: Path, spec: PipelineSpec) -> str:
     """The text of a pipeline's feature SQL."""
     return (config / "pipelines" / spec.pipeline / spec.features).read_text(encoding="utf-8")
+
+
+def rollup_file(config: Path, spec: PipelineSpec, name: str) -> Path:
+    """The file with the SQL of one of a pipeline's rollups."""
+    return config / "pipelines" / spec.pipeline / "rollups" / f"{name}.sql"
+
+
+def rollups_sql(config: Path, spec: PipelineSpec) -> dict[str, str]:
+    """The texts of a pipeline's rollups, by name."""
+    return {name: rollup_file(config, spec, name).read_text(encoding="utf-8") for name in spec.rollups}
 
 
 def contract_file(config: Path, source: SourceSpec) -> Path | None:

@@ -14,6 +14,7 @@ from tasks.settings import (
     load_pipeline,
     load_source,
     pipeline_names,
+    rollups_sql,
     source_names,
 )
 
@@ -51,9 +52,8 @@ def check_source(config: Path, source: SourceSpec) -> None:
 
 def check_pipeline(settings: Settings, name: str) -> None:
     """The spec, its features, its label and its parameters fit together."""
-    from tasks.featurize import view_of
-    from tasks.sql.guard import describe
     from tasks.sql.labels import check_label
+    from tasks.view import describe_view
 
     spec = load_pipeline(settings.config, name)
     shared = source_names(settings.config)
@@ -63,9 +63,7 @@ def check_pipeline(settings: Settings, name: str) -> None:
         )
     check_declared(settings.config, spec)
     file = str(settings.config / "pipelines" / name / spec.features)
-    sql = features_sql(settings.config, spec)
-    view = view_of(spec, sql)
-    describe(sql, sources=view["sources"], driver=view["driver"], entity=spec.entity, file=file)
+    describe_view(spec, features_sql(settings.config, spec), rollups_sql(settings.config, spec), file)
     label = spec.sources[spec.label.source].source
     check_label(
         spec.label.sql,

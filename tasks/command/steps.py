@@ -34,6 +34,7 @@ from tasks.settings import (
     load_pipeline,
     load_source,
     pipeline_names,
+    rollups_sql,
 )
 
 SOURCE_VERBS = ("ingest", "validate")
@@ -166,6 +167,7 @@ class Steps:
             lake=lake,
             run=self.run,
             threads=self.settings.threads,
+            rows_at_a_time=self.settings.feature_rows,
             progress=self.progress,
         )
 
@@ -216,10 +218,13 @@ class Steps:
 
     def view(self, spec: PipelineSpec, lake: Lake) -> str:
         """Publish the pipeline's present feature view and return its id."""
-        from tasks.featurize import publish_view
+        from tasks.view import publish_view
 
         file = str(self.settings.config / "pipelines" / spec.pipeline / spec.features)
-        return publish_view(spec=spec, sql=features_sql(self.settings.config, spec), file=file, lake=lake)
+        config = self.settings.config
+        return publish_view(
+            spec=spec, sql=features_sql(config, spec), rollups=rollups_sql(config, spec), file=file, lake=lake
+        )
 
     def _training_features(self, spec: PipelineSpec, lake: Lake, pin: TrainingPin) -> FeaturizeResult:
         train = partitions(*(spec.partition(key) for key in pin.train))

@@ -250,6 +250,8 @@ class PipelineSpec(Frozen):
     """The label."""
     features: str = "features.sql"
     """The file with the feature SQL, relative to the spec."""
+    rollups: dict[Name, Name] = Field(default_factory=dict)
+    """Rollups, each with the source whose partitions it follows; the SQL of one is `rollups/<name>.sql` beside the spec."""
     train: TrainSpec
     """Training."""
     gate: GateSpec
@@ -266,6 +268,14 @@ class PipelineSpec(Frozen):
             raise ValueError(f"sources: expected exactly one with drives: true, found {', '.join(drivers) or 'none'}")
         if self.label.source not in self.sources:
             raise ValueError(f"label.source: expected one of {', '.join(self.sources)}, found {self.label.source!r}")
+        for name, over in self.rollups.items():
+            if name in self.sources or name == "entities":
+                raise ValueError(f"rollups: {name!r} is the name of another view; give the rollup a name of its own")
+            if over not in self.sources or self.sources[over].source.grain == "none":
+                known = [one for one, use in self.sources.items() if use.source.grain != "none"]
+                raise ValueError(
+                    f"rollups.{name}: expected a source with partitions ({', '.join(known)}), found {over!r}"
+                )
         driver, label = self.driver, self.sources[self.label.source].source
         for source in (driver, label):
             lacking = [column for column in self.entity if column not in source.columns]

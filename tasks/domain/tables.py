@@ -9,6 +9,7 @@ Columns = Mapping[str, str]
 
 SOURCE_KEY = ("partition_key", "revision")
 PIPELINE_KEY = ("partition_key",)
+ROLLUP_KEY = ("partition_key", "made_of")
 _SOURCE_COLUMNS = {"partition_key": "string", "revision": "int"}
 
 
@@ -28,6 +29,10 @@ def features(pipeline: str, view: str) -> str:
     return f"{pipeline}/features/{view}"
 
 
+def rollup(pipeline: str, identity: str) -> str:
+    return f"{pipeline}/rollups/{identity}"
+
+
 def predictions(pipeline: str) -> str:
     return f"{pipeline}/predictions"
 
@@ -40,6 +45,11 @@ def raw_columns(columns: Columns) -> dict[str, str]:
 def clean_columns(columns: Columns) -> dict[str, str]:
     """As raw, plus the moment from which the row is known."""
     return {**columns, "_known_at": "timestamp", "_line": "int", **_SOURCE_COLUMNS}
+
+
+def rollup_columns(columns: Columns) -> dict[str, str]:
+    """What comes out of the rollup's SQL, when the last of what it is made of became known, the order, the key."""
+    return {**columns, "_known_at": "timestamp", "_line": "int", "partition_key": "string", "made_of": "string"}
 
 
 def quarantine_columns(columns: Columns) -> dict[str, str]:

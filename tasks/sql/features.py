@@ -1,30 +1,22 @@
-"""A pipeline's feature SQL, computed for one knowledge cut after another.
-
-For each cut the database holds the cut views and nothing else, so what is outside of the cut can't
-be reached by any SQL: each source's view is made of exactly the visible revisions.
-"""
+"""A pipeline's feature SQL, computed for one knowledge cut after another, each in a database that holds that cut alone."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from queue import SimpleQueue
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import SqlError
+from tasks.sql.databases import Databases, Revisions
 from tasks.sql.guard import ENTITIES, check_text
-from tasks.sql.session import explained, open_session, set_moments
-from tasks.sql.slices import Slices, SourceRows
+from tasks.sql.slices import SourceRows
+from tasks.sql.syntax import tables_in
+from tasks.sql.values import plain
 
 __all__ = ["Computed", "Cut", "FeatureEngine", "SourceRows"]
-
-Revisions = tuple[tuple[str, int], ...]
-"""(partition key, revision) pairs."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,7 @@ class Computed:
 
 
 class FeatureEngine:
-    """Computes feature SQL over the rows of a run. A context manager.
-
-    Each computation runs in one thread of its own closed database, so its result does not depend on
-    how many run at a time.
-    """
+    """Computes feature SQL over the rows of a run. A context manager."""
 
     def __init__(
         self,
@@ -81,29 +69,24 @@ class FeatureEngine:
         """Cuts the rows into revisions and opens the databases.
 
         Args:
+            sources: the sources, and the rollups beside them, by the name of their view.
             driver: the source whose rows are scored.
             time: its timestamp column that assigns a row to a partition, or None where grains are equal.
             entity: the columns that name a row.
             threads: cuts computed at a time by `compute_all`.
             memory_limit: of each of these, in DuckDB's spelling.
         """
-        self._slices = {name: Slices(rows) for name, rows in sources.items()}
+        self._databases = Databases(sources, threads=threads, memory_limit=memory_limit)
         self._driver = driver
         self._time = time
         self._entity = list(entity)
-        self._threads = threads
-        self._checked: set[str] = set()
-        self._sessions = [open_session(memory_limit=memory_limit) for _ in range(threads)]
-        self._free: SimpleQueue = SimpleQueue()
-        for session in self._sessions:
-            self._free.put(session)
+        self._reads: dict[str, tuple[str, ...]] = {}
 
     def __enter__(self) -> FeatureEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for session in self._sessions:
-            session.close()
+        self._databases.__exit__()
 
     def compute(self, sql: str, cut: Cut, *, file: str = "features.sql") -> Computed:
         """The features of one partition.
@@ -118,44 +101,31 @@ class FeatureEngine:
     def compute_all(self, sql: str, cuts: Iterable[Cut], *, file: str = "features.sql") -> Iterator[Computed]:
         """The features of several partitions in the order of `cuts`, `threads` at a time; errors as in `compute`."""
         self._check(sql, file)
-        waiting: deque = deque()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="features") as pool:
-            try:
-                for cut in cuts:
-                    waiting.append(pool.submit(self._compute, sql, cut, file))
-                    # bounds the finished tables that wait for a slow reader
-                    if len(waiting) > 2 * self._threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        yield from self._databases.each(lambda cut: self._compute(sql, cut, file), cuts)
 
     def _check(self, sql: str, file: str) -> None:
-        if sql not in self._checked:
-            check_text(sql, file=file, views=[*self._slices, ENTITIES])
-            self._checked.add(sql)
+        if sql not in self._reads:
+            views = self._databases.slices
+            check_text(sql, file=file, views=[*views, ENTITIES])
+            self._reads[sql] = tables_in(sql, among=views)
 
     def _compute(self, sql: str, cut: Cut, file: str) -> Computed:
         entities = self._entities(cut)
-        session = self._free.get()
-        try:
-            for name, slices in self._slices.items():
-                session.register(name, slices.view(cut.visible.get(name, ())))
-            session.register(ENTITIES, entities)
-            set_moments(session, {"as_of": cut.as_of, "partition_start": cut.start, "partition_end": cut.end})
-            at = f"{file} for partition {cut.partition_key}"
-            with explained(at):
-                table = session.sql(sql).to_arrow_table()
-        finally:
-            self._free.put(session)
+        at = f"{file} for partition {cut.partition_key}"
+        table = self._databases.query(
+            sql,
+            reads=self._reads[sql],
+            visible=cut.visible,
+            others={ENTITIES: entities},
+            moments={"as_of": cut.as_of, "partition_start": cut.start, "partition_end": cut.end},
+            at=at,
+        )
         table = _normalised(table, self._entity, at)
         _check_entities(table, entities, self._entity, at)
         return Computed(cut.partition_key, table, entities.num_rows)
 
     def _entities(self, cut: Cut) -> pa.Table:
-        rows = self._slices[self._driver].view(cut.driving)
+        rows = self._databases.slices[self._driver].view(cut.driving)
         if self._time is None:
             return rows
         moment = rows[self._time]
@@ -170,33 +140,13 @@ def _normalised(table: pa.Table, entity: list[str], at: str) -> pa.Table:
         raise SqlError(f"{at}: the entity column {lacking[0]!r} is not among the output columns")
     names = entity + [name for name in table.column_names if name not in entity]
     table = table.select(names)
+    entities = table.select(entity)
     columns = [
-        table[name] if name in entity else _feature(table[name], name, at, table.select(entity)) for name in names
+        table[name] if name in entity else plain(table[name], name, at, lambda row: _text(entities, row))
+        for name in names
     ]
     table = pa.table(columns, names=names)
     return table.take(pc.sort_indices(table, [(name, "ascending") for name in entity])).combine_chunks()
-
-
-def _feature(column: pa.ChunkedArray, name: str, at: str, entities: pa.Table) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        return column
-    if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.string())
-    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0 and kind.precision == 38):
-        try:
-            return column.cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise SqlError(f"{at}: {name!r} has a number that does not fit in 64 bits: {error}") from error
-    if not pa.types.is_floating(kind) and not pa.types.is_decimal(kind):
-        raise SqlError(f"{at}: the column {name!r} is of type {kind}, which is no feature")
-    column = column.cast(pa.float64())
-    column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
-    infinite = pc.fill_null(pc.is_inf(column), False)
-    if pc.any(infinite).as_py():
-        example = _text(entities, pc.index(infinite, True).as_py())
-        raise SqlError(f"{at}: {name!r} is infinite for {example}", hint="bound it, for instance with least()")
-    return column
 
 
 def _check_entities(table: pa.Table, entities: pa.Table, entity: list[str], at: str) -> None:

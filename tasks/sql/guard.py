@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tasks.errors import SqlError
 from tasks.sql.functions import CLOCKS_AND_USERS, deterministic, known
 from tasks.sql.session import MOMENTS, create_empty, explained, open_session, set_moments
 from tasks.sql.syntax import Node, line_of, parse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 ENTITIES = "entities"
 VIEW_COLUMNS = {"_partition": "string", "_known_at": "timestamp"}
@@ -57,7 +60,7 @@ TYPES = {
         ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"], "int"
     ),
 }
-_TEMPORAL = {"DATE": "date", "TIMESTAMP": "local_timestamp", "TIMESTAMP WITH TIME ZONE": "timestamp"}
+TEMPORAL = {"DATE": "date", "TIMESTAMP": "local_timestamp", "TIMESTAMP WITH TIME ZONE": "timestamp"}
 
 
 def check_text(sql: str, *, file: str, views: Collection[str]) -> None:
@@ -102,28 +105,50 @@ def describe(
     check_text(sql, file=file, views=[*sources, ENTITIES])
     session = open_session()
     try:
-        for name, columns in {**sources, ENTITIES: sources[driver]}.items():
-            create_empty(session, name, {**columns, **VIEW_COLUMNS})
-        set_moments(session, dict.fromkeys(MOMENTS, datetime(2000, 1, 1, tzinfo=UTC)))
-        with explained(file):
-            relation = session.sql(sql)
-            found = [(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
+        found = bound(session, sql, {**sources, ENTITIES: sources[driver]}, file)
     finally:
         session.close()
     return _features(found, sources[driver], entity, file)
 
 
-def _features(found: list[tuple[str, str]], driver: Mapping[str, str], entity: tuple[str, ...], file: str):
-    names = [name for name, _ in found]
+def bound(
+    session: DuckDBPyConnection, sql: str, views: Mapping[str, Mapping[str, str]], file: str
+) -> list[tuple[str, str]]:
+    """Name and DuckDB's type of each output column, by binding the SQL against empty views.
+
+    Args:
+        views: view -> its source's declared columns and types.
+
+    Raises:
+        SqlError: an unknown column or table, or a column that comes out twice.
+    """
+    for name, columns in views.items():
+        create_empty(session, name, {**columns, **VIEW_COLUMNS})
+    set_moments(session, dict.fromkeys(MOMENTS, datetime(2000, 1, 1, tzinfo=UTC)))
+    with explained(file):
+        relation = session.sql(sql)
+        found = [(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
     seen: set[str] = set()
-    for name in names:
+    for name, _ in found:
         if name.lower() in seen:
             raise SqlError(f"{file}: the column {name!r} comes out twice", hint="give one of them another name with AS")
         seen.add(name.lower())
-        if name not in entity and (name.startswith("_") or name.lower() in RESERVED):
-            raise SqlError(
-                f"{file}: a feature can't be called {name!r}: that name is Millrace's own", hint="rename it with AS"
-            )
+    return found
+
+
+def check_name(name: str, file: str, *, reserved: Collection[str] = RESERVED) -> None:
+    """Refuses names that stand beside the columns in Millrace's own tables."""
+    if name.startswith("_") or name.lower() in reserved:
+        raise SqlError(
+            f"{file}: a column can't be called {name!r}: that name is Millrace's own", hint="rename it with AS"
+        )
+
+
+def _features(found: list[tuple[str, str]], driver: Mapping[str, str], entity: tuple[str, ...], file: str):
+    names = [name for name, _ in found]
+    for name in names:
+        if name not in entity:
+            check_name(name, file)
     for column in entity:
         if column not in names:
             raise SqlError(
@@ -134,11 +159,11 @@ def _features(found: list[tuple[str, str]], driver: Mapping[str, str], entity: t
         raise SqlError(f"{file}: there is no feature beside the entity {', '.join(entity)}")
     types = dict(found)
     columns = {name: _entity_type(file, name, types[name], driver[name]) for name in entity}
-    return columns | {name: _feature_type(file, name, kind) for name, kind in found if name not in entity}
+    return columns | {name: feature_type(file, name, kind) for name, kind in found if name not in entity}
 
 
 def _entity_type(file: str, name: str, kind: str, declared: str) -> str:
-    given = TYPES.get(kind) or _TEMPORAL.get(kind)
+    given = TYPES.get(kind) or TEMPORAL.get(kind)
     if given != declared:
         raise SqlError(
             f"{file}: the entity column {name!r} comes out as {kind}, its source declares {declared}",
@@ -147,7 +172,7 @@ def _entity_type(file: str, name: str, kind: str, declared: str) -> str:
     return declared
 
 
-def _feature_type(file: str, name: str, kind: str) -> str:
+def feature_type(file: str, name: str, kind: str) -> str:
     if kind in TYPES:
         return TYPES[kind]
     if kind.startswith("DECIMAL"):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.sql.guard import VIEW_COLUMNS
 
-_ARROW = {
+ARROW = {
     "string": pa.string(),
     "int": pa.int64(),
     "float": pa.float64(),
@@ -41,7 +41,7 @@ class Slices:
 
     def __init__(self, rows: SourceRows) -> None:
         names = [*rows.columns, "_known_at"]
-        self._schema = pa.schema([(name, _ARROW[kind]) for name, kind in {**rows.columns, **VIEW_COLUMNS}.items()])
+        self._schema = pa.schema([(name, ARROW[kind]) for name, kind in {**rows.columns, **VIEW_COLUMNS}.items()])
         table, codes, keys = _clustered(rows.table)
         bounds = np.flatnonzero(np.diff(codes, prepend=-1, append=-1)) if len(codes) else np.array([0])
         order = [*rows.columns, "_partition", "_known_at"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,16 @@ def parse(sql: str, *, file: str) -> list[Node]:
     where = line_of(sql, int(tree["position"])) if str(tree.get("position", "")).isdigit() else None
     at = f" line {where}:" if where else ""
     raise SqlError(f"{file}:{at} {tree['error_message']}")
+
+
+def tables_in(sql: str, *, among: Iterable[str]) -> tuple[str, ...]:
+    """Those of some names that the SQL reads, or may: a common table expression of the same name hides it."""
+    found = {
+        node["table_name"].lower()
+        for node in nodes(parse(sql, file="sql"))
+        if node.get("type") == "BASE_TABLE" and "table_name" in node
+    }
+    return tuple(name for name in among if name.lower() in found)
 
 
 def line_of(sql: str, location: int) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 
 from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.errors import SqlError
@@ -24,8 +25,12 @@ _TOKEN = re.compile(
 )
 
 
-def view_id(sql: str, spec: PipelineSpec) -> str:
-    """The id of the feature view that a feature SQL and a pipeline's spec make: 12 hex digits of a SHA-256."""
+def view_id(sql: str, spec: PipelineSpec, rollups: Mapping[str, str] | None = None) -> str:
+    """The id of the feature view that a feature SQL and a pipeline's spec make: 12 hex digits of a SHA-256.
+
+    Args:
+        rollups: the ids of the rollups that the SQL may read, by name.
+    """
     document = {
         "sql": canonical(sql),
         "entity": spec.entity,
@@ -34,13 +39,16 @@ def view_id(sql: str, spec: PipelineSpec) -> str:
         "timezone": spec.timezone,
         "as_of": str(spec.as_of),
         "lookback": str(spec.lookback),
-        "sources": {name: _source(use.source) for name, use in spec.sources.items()},
+        "sources": {name: source_identity(use.source) for name, use in spec.sources.items()},
     }
+    if rollups:
+        document["rollups"] = rollups
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _source(source: SourceSpec) -> dict:
+def source_identity(source: SourceSpec) -> dict:
+    """What of a source may change a feature."""
     return {
         "grain": source.grain,
         "timezone": source.timezone,

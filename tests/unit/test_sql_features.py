@@ -73,11 +73,12 @@ def test_only_the_visible_revisions_can_be_read():
 
 
 def test_rows_outside_of_the_cut_are_in_no_table_of_the_database():
-    sql = "SELECT id, delay FROM entities"
+    sql = "SELECT id, delay, (SELECT count(*) FROM flights) AS n FROM entities"
     with engine() as one:
         one.compute(sql, cut(flights=(("d6", 1),)))
         one.compute(sql, cut(flights=BOTH))
-        session = one._free.get()
+        one.compute("SELECT id, delay FROM entities", cut())
+        session = one._databases._free.get()
         names = session.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         tables = session.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
         assert sorted(name for (name,) in names) == ["entities", "flights"]
@@ -94,7 +95,7 @@ def test_the_database_reaches_no_file_no_variable_and_no_setting(statement):
 
     secret = pa.table({"x": [1]})  # noqa: F841 - a variable that DuckDB could take for a table
     with engine() as one, pytest.raises(duckdb.Error):
-        one._free.get().execute(statement).fetchall()
+        one._databases._free.get().execute(statement).fetchall()
 
 
 def test_the_guard_stands_before_the_engine():
