@@ -17,7 +17,7 @@ _QUICK = {
     "training": {"rows": 20_000, "boosts": 3, "pairs": 1},
     "scoring": {"rows": 20_000, "small": 10_000, "large": 40_000, "times": 1},
     "validation": {"rows": 20_000, "times": 1},
-    "features": {"step": 180, "times": 1},
+    "features": {"step": 180, "times": 1, "copies": 2},
     "point_in_time": {"events": 1_000, "times": 1},
     "platform": {"days": 2, "arrivals": 1, "times": 1},
 }
