@@ -76,7 +76,7 @@ def _year(copies: int, step: int, times: int, ways: tuple[str, ...]) -> dict[str
     scale = len(cuts) / len(some)
     session = loaded(rows)
     windowed = (Path(__file__).parent / "windowed.sql").read_text()
-    rolled = Rolled(spec, rows, seen, every)
+    rolled = Rolled(spec, sql, rows, seen, every)
     found: dict[str, list[float]] = {way: [] for way in ways}
     with FeatureEngine(rows, driver=spec.driver.name, time=spec.driving_time, entity=spec.entity) as engine:
         whole = session.sql(windowed).to_arrow_table()
@@ -101,11 +101,12 @@ def _year(copies: int, step: int, times: int, ways: tuple[str, ...]) -> dict[str
 class Rolled:
     """The year through rollups, as `tasks.featurize` goes about it."""
 
-    def __init__(self, spec, rows, seen, every) -> None:
+    def __init__(self, spec, sql, rows, seen, every) -> None:
         names = {file.stem: "outcomes" for file in sorted((ROLLED / "rollups").glob("*.sql"))}
         self.spec = spec.model_copy(update={"rollups": names})
         self.rows = rows
-        self.sql = (ROLLED / "features.sql").read_text()
+        rest = "skies as ("  # what comes after the history is the demo's own
+        self.sql = (ROLLED / "history.sql").read_text() + rest + sql.partition(rest)[2]
         self.rollups = [
             describe_rollup(name, (ROLLED / "rollups" / f"{name}.sql").read_text(), spec=self.spec, file=name)
             for name in names
