@@ -93,6 +93,12 @@ class StorageError(Transient):
     """The lake or the landing zone did not answer as it should."""
 
 
+class VacuumedError(StorageError):
+    """A partition's rows at an earlier version are no longer kept: they were replaced, and the retention is over."""
+
+    retry = False
+
+
 class UnsafeStoreError(Terminal):
     """The object store accepts two writers for one key: Delta commits would be lost on it."""
 

@@ -79,6 +79,10 @@ class Settings(BaseModel):
     """Rows that scoring reads, predicts and writes at a time: its memory follows them, not a partition's size."""
     feature_rows: int = Field(10_000_000, ge=1)
     """Rows of the sources that feature SQL holds at a time: a long range is computed in groups that need no more."""
+    history_days: float = Field(7.0, ge=1)
+    """Days for which `maintain` keeps the data files of a table's earlier versions; every run must be shorter."""
+    file_bytes: int = Field(134_217_728, ge=1_048_576)
+    """Bytes of a data file from which on a compaction begins another."""
     airflow_parallelism: int = Field(8, ge=1)
     """Airflow task instances at a time."""
     pools: dict[str, int] = {"ingest": 2, "train": 1, "score": 4, "gpu": 1}

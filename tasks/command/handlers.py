@@ -199,6 +199,22 @@ def due(options: argparse.Namespace) -> None:
     output.emit([one.to_dict() for one in found], text, as_json=options.json)
 
 
+def maintain(options: argparse.Namespace) -> int:
+    from tasks.command.maintain import maintain_named, report
+
+    with output.progress("tables maintained") as show:
+        result = maintain_named(
+            load_settings(),
+            options.names,
+            run=identity(),
+            now=datetime.now(UTC),
+            dry_run=options.dry_run,
+            progress=show,
+        )
+    output.emit(result.to_dict(), report(result), as_json=options.json)
+    return 1 if any(one.problem for one in result.tables) else 0
+
+
 def airflow(options: argparse.Namespace) -> None:
     from tasks.services import airflow_environment
 

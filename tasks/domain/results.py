@@ -214,3 +214,35 @@ class ScoreResult(Result):
     version: int
     partitions: tuple[Scored, ...]
     skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaintainedTable(Result):
+    """One table after maintenance, or what would be done to it: sizes are bytes of data files."""
+
+    table: str
+    version: int = -1
+    files: int = 0
+    size: int = 0
+    compacted: int = 0
+    """Partitions that were written again, the same rows in fewer files."""
+    saved: int = 0
+    """Files that they lie in fewer."""
+    left: int = 0
+    """Partitions that were not, since somebody else wrote them meanwhile."""
+    deleted: int = 0
+    """Data files that no retained version names."""
+    freed: int = 0
+    checkpoint: int = -1
+    """Version of the newest checkpoint."""
+    thinned: int = 0
+    """Old checkpoints that were deleted."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class MaintainResult(Result):
+    """`maintain`: tables whose files are few, of which superseded ones are gone; rows and entries as they were."""
+
+    tables: tuple[MaintainedTable, ...]
+    dry_run: bool = False

@@ -9,6 +9,8 @@ The sole owner of deltalake and boto3. Read from top to bottom:
 - `table`: `Table`, snapshots in and one way to write; `publish`: that way, with the fence against
   zombies; `staging`: the Parquet files of one write while no commit names them, `datafiles` writes
   them; `delta`: all that goes through delta-rs; `schema`: column types as Arrow types.
+- `compact`: partitions written again in fewer files; `vacuum`: data files deleted that no retained version
+  names, and what earlier versions say then; `checkpoints`: beside the log, so that opening takes no longer with age.
 - `racing`: several partitions, of which others may write some first; `deliveries`: the revisions that
   a clean table's commits tell of.
 - `ledger`: numbered, chained events. `lake`: `Lake`, which ties them to one root.

@@ -83,6 +83,7 @@ def write_partition(
     folder: Path,
     number: int,
     written: Callable[[NewFile], object],
+    most: int | None = None,
 ) -> None:
     """Writes the rows of one partition as they come, holding no more of them than a row group; no rows, no file.
 
@@ -93,6 +94,7 @@ def write_partition(
         folder: as in `write_files`.
         number: counts the files of a partition, so that they are read in the order of writing.
         written: told of the file when it is closed, whether or not the rows broke off.
+        most: bytes from which on the file takes no further row group; what is left of `batches` is for another.
 
     Raises:
         SpecError: the data's columns are not `columns`.
@@ -113,6 +115,8 @@ def write_partition(
                     writer = pq.ParquetWriter(folder / path, inside, compression="zstd")
                 writer.write_table(group, row_group_size=_ROW_GROUP)
                 rows += group.num_rows
+                if most is not None and (folder / path).stat().st_size >= most:
+                    break
         finally:
             if writer is not None:
                 writer.close()  # writes the footer: a full disk shows here too

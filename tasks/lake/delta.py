@@ -95,17 +95,17 @@ class Snapshot:
             for path, rows, size, key in zip(*columns, found, strict=True)
             if wanted is None or key in wanted
         ]
-        return sorted(files, key=lambda file: (file.key, _natural(file.path)))
+        return in_order(files)
 
-    def dataset(self, keys: Iterable[Key] | None) -> pads.Dataset:
-        """The rows of some partitions (None: all); only their files are opened, and late."""
+    def dataset(self, files: Sequence[DataFile]) -> pads.Dataset:
+        """The rows of files in their order, with the snapshot's columns; they are opened late."""
         import pyarrow.dataset as pads
 
         layout = pads.ParquetFileFormat(default_fragment_scan_options=pads.ParquetFragmentScanOptions(pre_buffer=True))
-        filesystem = self._filesystem()
+        filesystem = self._filesystem(files)
         schema = self.schema
         fragments = []
-        for file in self.files(keys):
+        for file in files:
             place = None
             for name, value in zip(self.partition_by, file.key, strict=True):
                 equal = pads.field(name) == pa.scalar(value, schema.field(name).type)
@@ -114,27 +114,56 @@ class Snapshot:
         return pads.FileSystemDataset(fragments, schema, layout, filesystem)
 
     def batches(
-        self, keys: Iterable[Key], *, columns: Sequence[str], batch_rows: int
+        self, files: Sequence[DataFile], *, columns: Sequence[str], batch_rows: int
     ) -> Iterator[tuple[Key, pa.RecordBatch]]:
-        """Rows of some partitions in the order of `dataset`, read one row group at a time.
+        """Rows of files in the order of `dataset`, read one row group at a time.
 
         A dataset's scanner reads several files and row groups ahead, however large they are.
         """
         import pyarrow.parquet as pq
 
-        schema, filesystem = self.schema, self._filesystem()
+        schema, filesystem = self.schema, self._filesystem(files)
         lacking = [name for name in columns if name not in schema.names]
         if lacking:
             raise StorageError(f"table {self.uri} has no column {lacking[0]!r} at version {self.version}")
         wanted = pa.schema([schema.field(name) for name in columns])
-        for file in self.files(keys):
-            with filesystem.open_input_file(file.path) as opened, pq.ParquetFile(opened, pre_buffer=True) as parquet:
+        for file in files:
+            with (
+                self.reading(),
+                filesystem.open_input_file(file.path) as opened,
+                pq.ParquetFile(opened, pre_buffer=True) as parquet,
+            ):
                 for group in range(parquet.num_row_groups):
                     for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=list(columns)):
                         yield file.key, _conformed(batch, wanted)
 
-    def commit(self, *, add: Sequence[NewFile], remove: Sequence[DataFile], metadata: dict[str, Any]) -> None:
+    @contextmanager
+    def reading(self):
+        """Tells of a data file that is gone.
+
+        Raises:
+            StorageError: names the file and the version.
+        """
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"table {self.uri} lacks a data file of version {self.version}: {error}",
+                hint="was it vacuumed since it was pinned, or by another tool? pin again; else restore the file",
+            ) from error
+
+    def commit(
+        self,
+        *,
+        add: Sequence[NewFile],
+        remove: Sequence[DataFile],
+        metadata: dict[str, Any],
+        data_change: bool = True,
+    ) -> None:
         """Makes the next version of the table.
+
+        Args:
+            data_change: False where the rows are those that were there: a compaction.
 
         Raises:
             StorageError: another writer made it first, or the store failed: then it may or may not be made.
@@ -144,11 +173,13 @@ class Snapshot:
 
         now = int(time.time() * 1000)
         adds = [
-            AddAction(file.path, file.size, file.values, now, True, json.dumps({"numRecords": file.rows}))
+            AddAction(file.path, file.size, file.values, now, data_change, json.dumps({"numRecords": file.rows}))
             for file in add
         ]
         removes = [
-            RemoveAction(file.path, True, now, file.size, dict(zip(self.partition_by, map(str, file.key), strict=True)))
+            RemoveAction(
+                file.path, data_change, now, file.size, dict(zip(self.partition_by, map(str, file.key), strict=True))
+            )
             for file in remove
         ]
         with _told(f"table {self.uri}: version {self.version + 1} was not committed"):
@@ -173,7 +204,16 @@ class Snapshot:
         with _told(f"table {self.uri}: version {self.version + 1} was not committed"):
             self._table.alter.add_columns(new, commit_properties=CommitProperties(max_commit_retries=0))
 
-    def _filesystem(self) -> pafs.FileSystem:
+    def checkpoint(self) -> None:
+        """Writes the snapshot's state beside the log, so that opening it reads no earlier commit.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        with _told(f"table {self.uri}: no checkpoint was written at version {self.version}"):
+            self._table.create_checkpoint()
+
+    def _filesystem(self, files: Sequence[DataFile]) -> pafs.FileSystem:
         import pyarrow.fs as pafs
 
         if not self.uri.startswith("s3://"):
@@ -181,8 +221,13 @@ class Snapshot:
         from deltalake.fs import DeltaStorageHandler
 
         # delta-rs's own, so with the same credential, and with sizes from the log: no request for each file's.
-        sizes = self._table._table.get_add_file_sizes()
+        sizes = {file.path: file.size for file in files}
         return pafs.PyFileSystem(DeltaStorageHandler.from_table(self._table._table, self._options, sizes))
+
+
+def in_order(files: Iterable[DataFile]) -> list[DataFile]:
+    """Files in the order of keys and, within one, of writing."""
+    return sorted(files, key=lambda file: (file.key, _natural(file.path)))
 
 
 def create_table(uri: str, columns: pa.Schema, partition_by: Sequence[str], options: Mapping[str, str]) -> None:

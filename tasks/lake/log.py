@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from tasks.errors import StorageError
 from tasks.lake.objects import ObjectStore
@@ -112,6 +114,26 @@ class DeltaLog:
                 f"table {self.table!r} lacks a commit between versions {first} and {last}: {error}",
                 hint="the log must be kept whole: restore the object, and let no other tool clean it",
             ) from error
+
+    def moments(self) -> dict[int, datetime]:
+        """When each version was made, by the store's clock, in order."""
+        infos = self._store.list(self._prefix)
+        found = {int(m[1]): info.modified for info in infos if (m := _COMMIT.fullmatch(info.key.rpartition("/")[2]))}
+        return dict(sorted(found.items()))
+
+    def added(self, first: int, last: int) -> set[str]:
+        """The paths of the data files that the commits `first` to `last` added, also those removed again since.
+
+        Raises:
+            FileNotFoundError: one is missing.
+        """
+        with ThreadPoolExecutor(8, thread_name_prefix="delta-log") as pool:
+            return set().union(*pool.map(self._added, range(first, last + 1)))
+
+    def _added(self, version: int) -> set[str]:
+        lines = [line for line in self._store.get(self.key(version)).splitlines() if line.strip()]
+        # Paths in the log are escaped as URIs are; those of a listing are not.
+        return {unquote(action["add"]["path"]) for line in lines if "add" in (action := json.loads(line))}
 
     def key(self, version: int) -> str:
         return f"{self._prefix}{version:020d}.json"

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tasks.domain.run import RunRef
     from tasks.lake.table import Table
 
-_ROUNDS = 200
+ROUNDS = 200
+"""Commits in a row that others may take before a writer gives up."""
 _LONGEST_PAUSE = 0.5  # seconds
 _PLAIN = re.compile(r"[A-Za-z0-9._+-]+")
 
@@ -162,7 +163,7 @@ class _Write:
             Its version, and whether it names these files: an earlier attempt's holds the same rows in others.
         """
         snapshot = self.table.snapshot(self.table.version())
-        for number in range(_ROUNDS):
+        for number in range(ROUNDS):
             head = snapshot.version
             done = self.look(head)
             if done is not None:
@@ -174,16 +175,16 @@ class _Write:
                     snapshot.add_columns(missing)
                 else:
                     self._offer(snapshot, written)
-                    self._flush_log(head + 1)
+                    flush_log(self.table, head + 1)
                     return head + 1, True
             except StorageError:
                 snapshot.advance()
                 if snapshot.version == head:  # nobody was faster: the store failed
                     raise
-                time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(number, 10))))
+                pause(number)
             snapshot.advance()
         raise StorageError(
-            f"table {self.table.name!r}: {_ROUNDS} commits in a row were taken by other writers",
+            f"table {self.table.name!r}: {ROUNDS} commits in a row were taken by other writers",
             hint="run the step again, with fewer writers at a time",
         )
 
@@ -228,11 +229,18 @@ class _Write:
                 )
         return [field for field in self.columns if field.name not in there.names]
 
-    def _flush_log(self, version: int) -> None:
-        # delta-rs leaves it to the system when a commit reaches the disk; acknowledged means it did.
-        if self.table.folder is not None:
-            flush(self.table.folder / "_delta_log" / f"{version:020d}.json")
-            flush(self.table.folder / "_delta_log")
+
+def flush_log(table: Table, version: int) -> None:
+    """Has a commit reach the disk."""
+    # delta-rs leaves it to the system when that happens; acknowledged means it did.
+    if table.folder is not None:
+        flush(table.folder / "_delta_log" / f"{version:020d}.json")
+        flush(table.folder / "_delta_log")
+
+
+def pause(number: int) -> None:
+    """Lets others go first after the `number`-th round that another writer won."""
+    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(number, 10))))
 
 
 def _same(entry: Entry, other: Entry) -> bool:

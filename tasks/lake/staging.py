@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,7 @@ class Staged:
         partition_by: the partition columns.
         data: all rows at once, or a stream that is asked only for partitions that are still to be written.
         confirm: see `Confirm`; left out, all may be published.
+        most: bytes from which on the rows of a stream's partition go into another file; None: one file.
 
     Attributes:
         refused: the partitions that were not confirmed when it was last asked.
@@ -53,9 +54,11 @@ class Staged:
         partition_by: tuple[str, ...],
         data: pa.Table | pa.RecordBatchReader | Stream,
         confirm: Confirm | None = None,
+        most: int | None = None,
     ) -> None:
         self.refused: frozenset[Key] = frozenset()
         self._confirm = confirm
+        self._most = most
         self._table = table
         self._columns = columns
         self._partition_by = partition_by
@@ -137,14 +140,16 @@ class Staged:
                 )
             files = self._written[spell(self._partition_by, key)]
             batches: Iterator[pa.RecordBatch] = (batch for _, batch in rows)
-            write_partition(
-                batches,
-                values=dict(zip(self._partition_by, key, strict=True)),
-                columns=self._columns,
-                folder=self._folder,
-                number=len(files),
-                written=files.append,
-            )
+            while (first := next(batches, None)) is not None:
+                write_partition(
+                    chain([first], batches),
+                    values=dict(zip(self._partition_by, key, strict=True)),
+                    columns=self._columns,
+                    folder=self._folder,
+                    number=len(files),
+                    written=files.append,
+                    most=self._most,
+                )
 
     @property
     def _folder(self) -> Path:

@@ -15,6 +15,7 @@ from tasks.lake.credentials import storage_options
 from tasks.lake.log import Commit, DeltaLog, Entry, Key
 from tasks.lake.objects import ObjectStore
 from tasks.lake.state import StateIndex
+from tasks.lake.vacuum import standing_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +36,7 @@ class Table:
         self.name = name
         self.uri = uri
         self.log = DeltaLog(store, name)
-        self._store = store
+        self.store = store
         self._settings = settings
         digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
         self._index = StateIndex(self.log, settings.home / "cache" / "state" / f"{name.replace('/', '.')}-{digest}")
@@ -56,16 +57,21 @@ class Table:
         return self._index.commits(last)[since + 1 :]
 
     def files(self, *, version: int, keys: Iterable[Key] | None = None) -> list[DataFile]:
-        """The data files of a snapshot, of all partitions or of some, in the order of keys."""
-        return self.snapshot(version).files(keys) if version >= 0 else []
+        """The data files that hold a snapshot's rows, of all partitions or of some, in the order of keys.
+
+        Raises:
+            StorageError: there is no such version; VacuumedError: its rows are no longer kept.
+        """
+        return standing_files(self, self.snapshot(version), keys) if version >= 0 else []
 
     def dataset(self, *, version: int, keys: Iterable[Key] | None = None) -> pads.Dataset:
         """A snapshot as an Arrow dataset, lazily read: all partitions, or only the files of some.
 
         Raises:
-            StorageError: there is no such version.
+            StorageError: there is no such version; VacuumedError: its rows are no longer kept.
         """
-        return self.snapshot(version).dataset(keys)
+        snapshot = self.snapshot(version)
+        return snapshot.dataset(standing_files(self, snapshot, keys))
 
     def read(
         self, *, version: int, keys: Iterable[Key] | None = None, columns: Sequence[str] | None = None
@@ -78,9 +84,12 @@ class Table:
             columns: None: all, with the partition columns.
 
         Raises:
-            StorageError: there is no such version.
+            StorageError: there is no such version; VacuumedError: its rows are no longer kept.
         """
-        return self.dataset(version=version, keys=keys).to_table(columns=None if columns is None else list(columns))
+        snapshot = self.snapshot(version)
+        with snapshot.reading():
+            rows = snapshot.dataset(standing_files(self, snapshot, keys))
+            return rows.to_table(columns=None if columns is None else list(columns))
 
     def batches(
         self, *, version: int, keys: Iterable[Key], columns: Sequence[str], batch_rows: int
@@ -93,9 +102,11 @@ class Table:
             batch_rows: at most so many rows at a time; the compressed row group they come from is held too.
 
         Raises:
-            StorageError: there is no such version, or it has no such column.
+            StorageError: there is no such version, or it has no such column; VacuumedError: its rows are
+                no longer kept.
         """
-        return self.snapshot(version).batches(keys, columns=columns, batch_rows=batch_rows)
+        snapshot = self.snapshot(version)
+        return snapshot.batches(standing_files(self, snapshot, keys), columns=columns, batch_rows=batch_rows)
 
     def replace(
         self,
@@ -153,12 +164,12 @@ class Table:
     def upload(self, folder: Path, paths: Iterable[str]) -> None:
         """Puts local files below the table, under the same relative paths."""
         for path in paths:
-            self._store.put_file(f"{self.name}/{path}", folder / path)
+            self.store.put_file(f"{self.name}/{path}", folder / path)
 
     def remove_orphans(self, paths: Iterable[str]) -> None:
         """Deletes data files, by path below the table, that no commit names."""
         for path in paths:
-            self._store.delete(f"{self.name}/{path}")
+            self.store.delete(f"{self.name}/{path}")
 
     @property
     def folder(self) -> Path | None:

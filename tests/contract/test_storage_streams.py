@@ -24,7 +24,7 @@ def table(storage: Settings) -> Table:
 
 
 def files_on_disk(table: Table) -> int:
-    return sum(info.key.endswith(".parquet") for info in table._store.list(f"{table.name}/partition_key="))
+    return sum(info.key.endswith(".parquet") for info in table.store.list(f"{table.name}/partition_key="))
 
 
 def replace(table: Table, stream: Callable, pinned: int, *entries: Entry, **changes) -> tuple[int, frozenset]:

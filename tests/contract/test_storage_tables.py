@@ -31,7 +31,7 @@ def table(storage: Settings) -> Table:
 
 
 def files_on_disk(table: Table) -> int:
-    return sum(info.key.endswith(".parquet") for info in table._store.list(f"{table.name}/partition_key="))
+    return sum(info.key.endswith(".parquet") for info in table.store.list(f"{table.name}/partition_key="))
 
 
 def replace(table: Table, data: pa.Table | pa.RecordBatchReader, *entries: Entry, run: str = "run") -> int:
@@ -91,7 +91,7 @@ def test_reading_some_partitions_opens_their_files_only(table: Table) -> None:
     put(table, A, [1, 2])
     version = put(table, B, [3])
     (gone,) = table.files(version=version, keys=[A])
-    table._store.delete(f"{table.name}/{gone.path}")
+    table.store.delete(f"{table.name}/{gone.path}")
     assert table.read(version=version, keys=[B])["x"].to_pylist() == [3]
     assert table.read(version=version, keys=[B], columns=["revision", "x"]).column_names == ["revision", "x"]
     assert [file.rows for file in table.files(version=version)] == [2, 1]
@@ -411,7 +411,7 @@ def test_the_table_is_not_partitioned_anew(table: Table) -> None:
 def test_a_lake_that_went_back_in_time_is_noticed(table: Table, storage: Settings) -> None:
     put(table, A, [1])
     newest = put(table, A, [2])
-    table._store.delete(table.log.key(newest))
+    table.store.delete(table.log.key(newest))
     with pytest.raises(StorageError, match="behind version 2"):
         put(table, A, [3], pinned=newest)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
 from tasks.domain.run import RunRef
 from tasks.lake import Entry
+from tasks.lake.datafiles import write_partition
 from tasks.lake.table import Table
 
 COLUMNS = pa.schema([("x", pa.int64()), ("partition_key", pa.string()), ("revision", pa.int64())])
@@ -47,3 +51,33 @@ def values_of(table: Table, version: int | None = None) -> dict[tuple[str, int],
     for row in table.read(version=table.version() if version is None else version).to_pylist():
         found.setdefault((row["partition_key"], row["revision"]), []).append(row["x"])
     return found
+
+
+def put_scattered(table: Table, key: tuple[str, int], values: Sequence[int], *, run: str = "run") -> int:
+    """As `put`, a data file for each value."""
+    version = put(table, key, values, run=run)
+    scatter(table)
+    return version
+
+
+def scatter(table: Table, rows: int = 1) -> None:
+    """Has so many rows lie in a data file, in the order of before: what a compaction undoes."""
+    snapshot = table.snapshot(table.version())
+    old, new = snapshot.files(None), []
+    inside = [name for name in snapshot.schema.names if name not in snapshot.partition_by]
+    with TemporaryDirectory() as spool:
+        folder = table.folder or Path(spool)
+        batches = snapshot.batches(old, columns=inside, batch_rows=rows)
+        for number, (key, batch) in enumerate(batches):
+            values = dict(zip(snapshot.partition_by, key, strict=True))
+            write_partition(
+                [batch], values=values, columns=snapshot.schema, folder=folder, number=number, written=new.append
+            )
+        if table.folder is None:
+            table.upload(folder, [file.path for file in new])
+    snapshot.commit(add=new, remove=old, metadata={}, data_change=False)
+
+
+def later(days: int) -> datetime:
+    """A moment that many days from now."""
+    return datetime.now(UTC) + timedelta(days=days)

@@ -1,0 +1,83 @@
+"""`millrace maintain`: which tables, and what was done to them as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from tasks.command.names import known_source
+from tasks.command.output import say, table
+from tasks.domain.results import MaintainResult
+from tasks.domain.run import RunRef
+from tasks.errors import MillraceError
+from tasks.lake import Lake, open_lake
+from tasks.maintain import maintain, pipeline_tables, source_tables
+from tasks.settings import Settings, load_pipeline, pipeline_names, source_names
+
+
+def maintain_named(
+    settings: Settings,
+    names: list[str],
+    *,
+    run: RunRef,
+    now: datetime,
+    dry_run: bool,
+    progress: Callable[[int, int], None],
+) -> MaintainResult:
+    """Maintain the tables of sources and pipelines; of all of them when no names are given."""
+    for name in names:
+        known_source(settings, name)
+    lake = open_lake(settings)
+    return maintain(
+        names=table_names(settings, names, lake),
+        lake=lake,
+        history=timedelta(days=settings.history_days),
+        file_bytes=settings.file_bytes,
+        run=run,
+        now=now,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
+def table_names(settings: Settings, names: list[str], lake: Lake) -> list[str]:
+    """The tables behind names; a pipeline's sources are named by themselves."""
+    found: dict[str, None] = {}
+    pipelines = pipeline_names(settings.config)
+    for name in names or pipelines:
+        if name in pipelines:
+            found |= dict.fromkeys(pipeline_tables(name, lake))
+    for name in names or _every_source(settings):
+        if name not in pipelines:
+            found |= dict.fromkeys(source_tables(name))
+    return list(found)
+
+
+def report(result: MaintainResult) -> str:
+    """One line for each table."""
+    header = ("table", "files", "MB", "compacted", "fewer files", "left", "deleted", "MB freed", "problem")
+    rows = [
+        (
+            one.table,
+            one.files,
+            f"{one.size / 1e6:.1f}",
+            one.compacted,
+            one.saved,
+            one.left,
+            one.deleted,
+            f"{one.freed / 1e6:.1f}",
+            one.problem,
+        )
+        for one in result.tables
+    ]
+    return table(header, rows) + ("\n(a dry run: nothing was done)" if result.dry_run else "")
+
+
+def _every_source(settings: Settings) -> list[str]:
+    found = dict.fromkeys(source_names(settings.config))
+    for name in pipeline_names(settings.config):
+        try:
+            found |= dict.fromkeys(load_pipeline(settings.config, name).sources)
+        except MillraceError as error:  # only the tables of sources that are written inside it are passed over
+            say(f"millrace: {error}")
+    return list(found)

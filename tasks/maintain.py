@@ -1,0 +1,86 @@
+"""Compaction, vacuum and checkpoints: a table's files and the time to open it stay bounded, its rows as they are.
+
+Nothing here changes what a pinned snapshot or the newest one says of a partition, and no commit is ever deleted:
+it may run at any moment, beside any run and beside itself, be killed at any line and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from tasks.domain import tables
+from tasks.domain.results import MaintainedTable, MaintainResult
+from tasks.domain.run import RunRef
+from tasks.errors import MillraceError
+from tasks.lake import Lake
+
+
+def source_tables(source: str) -> tuple[str, ...]:
+    """The tables of a source."""
+    return tables.raw(source), tables.clean(source), tables.quarantine(source)
+
+
+def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
+    """The tables of a pipeline: features of every view that was ever published, and predictions."""
+    folder = f"{pipeline}/views/"
+    views = [info.key.removeprefix(folder).removesuffix(".json") for info in lake.objects.list(folder)]
+    return *(tables.features(pipeline, view) for view in views), tables.predictions(pipeline)
+
+
+def maintain(
+    *,
+    names: Iterable[str],
+    lake: Lake,
+    history: timedelta,
+    file_bytes: int,
+    run: RunRef,
+    now: datetime,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> MaintainResult:
+    """Maintain tables, each whatever becomes of the others.
+
+    Args:
+        names: of tables; one that was never written is passed over.
+        history: how long earlier versions stay readable; longer than the longest run takes.
+        file_bytes: a data file that has so many bytes takes no further rows.
+        dry_run: only say what would be done.
+    """
+    names, done = list(names), []
+    for number, name in enumerate(names):
+        if lake.table(name).version() >= 0:
+            done.append(_maintained(lake, name, now - history, file_bytes, run, dry_run))
+        progress(number + 1, len(names))
+    return MaintainResult(tuple(done), dry_run)
+
+
+def _maintained(
+    lake: Lake, name: str, before: datetime, file_bytes: int, run: RunRef, dry_run: bool
+) -> MaintainedTable:
+    from tasks.lake.checkpoints import tend
+    from tasks.lake.compact import compact
+    from tasks.lake.vacuum import vacuum
+
+    table = lake.table(name)
+    try:
+        compacted = compact(table, file_bytes=file_bytes, run=run, dry_run=dry_run)
+        vacuumed = vacuum(table, before=before, dry_run=dry_run)
+        checkpoints = tend(table, before=before, dry_run=dry_run)
+        version = table.version()
+        files = table.snapshot(version).files(None)
+    except (MillraceError, OSError) as error:
+        return MaintainedTable(name, problem=str(error))
+    return MaintainedTable(
+        name,
+        version=version,
+        files=len(files),
+        size=sum(file.size for file in files),
+        compacted=compacted.partitions,
+        saved=compacted.files,
+        left=compacted.left,
+        deleted=len(vacuumed.paths),
+        freed=vacuumed.size,
+        checkpoint=checkpoints.newest,
+        thinned=checkpoints.deleted,
+    )
