@@ -12,13 +12,14 @@ import importlib
 import time
 from pathlib import Path
 
-PARTS = ("training", "scoring", "validation", "features", "point_in_time", "platform")
+PARTS = ("training", "scoring", "validation", "features", "point_in_time", "hourly", "platform")
 _QUICK = {
     "training": {"rows": 20_000, "boosts": 3, "pairs": 1},
     "scoring": {"rows": 20_000, "small": 10_000, "large": 40_000, "times": 1},
     "validation": {"rows": 20_000, "times": 1},
     "features": {"step": 180, "times": 1, "copies": 2},
     "point_in_time": {"events": 1_000, "times": 1},
+    "hourly": {"hours": 60, "times": 1},
     "platform": {"days": 2, "arrivals": 1, "times": 1},
 }
 

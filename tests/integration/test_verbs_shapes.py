@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.command.check import check
+from tasks.domain.run import RunRef
+from tasks.maintain import maintain
 from tests.support.project import Project, make_project
+from tests.support.rows import later, scatter
 from tests.support.shapes import TIPS, write_harvest, write_rides
 
 
@@ -96,3 +100,25 @@ def test_hours_read_what_was_known_ten_minutes_before(rides: Project):
 def test_the_hourly_partitions_of_one_delivery_account_for_all_of_its_rows(rides: Project):
     entries = rides.table("rides/predictions").entries().values()
     assert sum(entry.meta["driving"] for entry in entries) == rides.entry("sources/bookings/raw", "2024-10-27", 1).rows
+
+
+def test_hours_are_scored_again_from_the_versions_that_they_read_although_those_were_compacted_and_vacuumed(
+    rides: Project, tmp_path: Path
+):
+    project = rides.copy(tmp_path / "rides")
+    before = project.rows("rides/predictions")
+    names = [f"sources/{source}/{table}" for source in ("bookings", "receipts") for table in ("raw", "clean")]
+    for _ in range(2):  # the second vacuum deletes the files of before the first compaction
+        for name in names:
+            scatter(project.table(name), 10)
+        done = maintain(
+            names=names,
+            lake=project.lake,
+            history=timedelta(0),
+            file_bytes=1 << 20,
+            run=RunRef("maintain"),
+            now=later(1),
+        )
+        assert [one.problem for one in done.tables] == [""] * 4 and sum(one.deleted for one in done.tables) > 50
+    project.run("score", "rides", "2024-10-27T00+0200..2024-10-27T23+0100", force=True)
+    assert project.rows("rides/predictions") == before

@@ -1,0 +1,226 @@
+"""A year of hours: `python -m benchmarks.hourly [--hours N]`.
+
+On the lake of `benchmarks.hours`, 8,760 partitions:
+
+- plan: what is due over the whole year, with which model and why, or why not: `millrace run pin FIRST..LAST --force`,
+  under which every partition is looked at as if nothing were published; the whole process, and inside one that has
+  imported all, from the read of the state on, with the state index and with none;
+- maintain: `millrace maintain` on a copy, and again when the retention of what it superseded is over. Data files, bytes and log before and after; how long it takes to open the
+  predictions table and to read its state; and to open it as if its log had never had a checkpoint.
+
+Rows and entries must be the same before and after, and a third `maintain` must find nothing to do, or it ends with
+an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.hours import CHAMPIONS, NAME, PREDICTIONS, SOURCES, age, digest, environment, make, opened
+from benchmarks.measure import Figure, Part, Ran, answer, of, ratios, rounds, run
+from tasks.domain import tables
+from tasks.domain.partition import Partition
+from tasks.settings import REPOSITORY, load_settings
+
+SIDES = ("process", "indexed", "unindexed", "bare", "state", "maintain", "prepare")
+
+
+def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
+    """Make the lake where it is not, plan on it, maintain a copy of it."""
+    home, copy = folder / f"hourly-{hours}", folder / "hourly-maintained"
+    if not (home / "ready").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        _side("prepare", home, hours)
+        (home / "ready").touch()
+    plans = rounds(times, SIDES[:3], lambda side: _side(side, home, hours))
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(home, copy)
+    bare, before = ([_side(side, copy, hours) for _ in range(times)] for side in ("bare", "state"))
+    runs = []
+    for _ in range(3):  # what the first leaves for earlier versions goes when their time is over; then there is nothing
+        runs.append(_side("maintain", copy, hours))
+        age(copy)
+    after = [_side("state", copy, hours) for _ in range(times)]
+    shutil.rmtree(copy)
+    old, new = before[0].result, after[0].result
+    if runs[-1].result["changed"]:
+        raise SystemExit("a third `maintain` found something to do")
+    if any(old[name] != new[name] for name in ("digest", "rows", "partitions")):
+        raise SystemExit("`maintain` changed rows or entries")
+    figures = (
+        Figure(f"hourly grain, {hours:,} partitions: plan, the whole process", "", "≤ 2 s",
+               of(plans["process"], "seconds"), " s", most=2),
+        Figure("data files after `maintain`", "partitions that have rows", "bounded: 1 ×",
+               (new["files"] / new["partitions"],), " ×", most=1),
+        Figure("opening its predictions, with the checkpoints that `maintain` keeps", "without any", "bounded: < 1 ×",
+               ratios(of(after, "open"), of(bare, "open")), " ×", most=1),
+    )  # fmt: skip
+    sides = {
+        "plan, the whole process": {"s": of(plans["process"], "seconds")},
+        "plan, inside the process": {"s": of(plans["indexed"], "seconds")},
+        "plan, inside the process, the state index made anew": {"s": of(plans["unindexed"], "seconds")},
+        "maintain": {"s": of(runs[:1], "seconds")},
+        "maintain, the retention later": {"s": of(runs[1:2], "seconds")},
+        "maintain, nothing to do": {"s": of(runs[2:], "seconds")},
+        "no checkpoint": {"s to open": of(bare, "open")},
+        "before maintain": _lying(before),
+        "after maintain": _lying(after),
+    }
+    said = (
+        f"{old['partitions']:,} partitions with rows in three tables; predictions have {old['commits']:,} commits of"
+        f" {old['bytes'] / old['commits']:,.0f} bytes on average",
+        "what stands once was measured once: counts are the same each time, `maintain` changes what it works on",
+    )
+    return Part(figures, sides, said)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hours", type=int, default=8_760, help="partitions, from the year's first on")
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--home", type=Path)
+    words = parser.parse_args()
+    if words.side is None:
+        from benchmarks.report import show
+
+        folder = load_settings().home / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        show(measure(folder, hours=words.hours))
+    elif words.side == "prepare":
+        make(words.home, words.hours)
+        answer(hours=words.hours)
+    elif words.side == "process":
+        answer(**planned(words.home, words.hours))
+    elif words.side in ("indexed", "unindexed"):
+        answer(**pinned(words.home, words.hours, index=words.side == "indexed"))
+    elif words.side == "bare":
+        answer(open=opened_bare(words.home, words.hours))
+    else:
+        answer(**(maintained(words.home) if words.side == "maintain" else state(words.home, words.hours)))
+
+
+def planned(home: Path, hours: int) -> dict[str, float]:
+    """The command, from its start to its end."""
+    _, _, every = opened(home, hours)
+    seconds, result = _command(home, "run", "pin", NAME, f"{every[0]}..{every[-1]}", "--force", "--json")
+    _check(result, every)
+    return {"seconds": seconds, "pinned": len(result["partitions"])}
+
+
+def pinned(home: Path, hours: int, *, index: bool) -> dict[str, float]:
+    """The verb, in a process that has imported it."""
+    from tasks.pin import pin
+
+    spec, lake, every = opened(home, hours)
+    if not index:
+        lake.drop_state()
+    began = time.perf_counter()
+    result = pin(spec=spec, partitions=every, lake=lake, force=True)
+    seconds = time.perf_counter() - began
+    _check(result.to_dict(), every)
+    return {"seconds": seconds, "pinned": len(result.partitions)}
+
+
+def opened_bare(home: Path, hours: int) -> float:
+    """Seconds to open the predictions and list their files where no checkpoint lies beside the log."""
+    from tasks.lake.delta import Snapshot
+
+    table = opened(home, hours)[1].table(PREDICTIONS)
+    log = home / "bare" / "_delta_log"
+    log.mkdir(parents=True)
+    for file in (Path(table.uri) / "_delta_log").glob("*.json"):
+        os.link(file, log / file.name)
+    began = time.perf_counter()
+    Snapshot(str(log.parent), table.version(), {}).files(None)
+    seconds = time.perf_counter() - began
+    shutil.rmtree(log.parent)
+    return seconds
+
+
+def state(home: Path, hours: int) -> dict[str, float | str]:
+    """What lies there, and seconds to open the predictions and to read their state."""
+    lake = opened(home, hours)[1]
+    predictions = lake.table(PREDICTIONS)
+    began = time.perf_counter()
+    predictions.snapshot(predictions.version()).files(None)
+    opening = time.perf_counter() - began
+    began = time.perf_counter()
+    predictions.entries()
+    reading = time.perf_counter() - began
+    entries, contents, rows = [], [], 0
+    for name in (*map(tables.clean, SOURCES), PREDICTIONS):
+        table = lake.table(name)
+        entries += [(name, one.key, one.rows, one.version, one.meta) for one in table.entries().values()]
+        found = table.read(version=table.version())
+        contents.append(found.to_pydict())
+        rows += found.num_rows
+    objects = lake.objects.list("")
+    data = [info.size for info in objects if "/partition_key=" in info.key]
+    log = {info.key: info.size for info in objects if "/_delta_log/" in info.key}
+    commits = {key: size for key, size in log.items() if key.endswith(".json")}
+    return {
+        "open": opening,
+        "state": reading,
+        "files": len(data),
+        "data": sum(data),
+        "commit_bytes": sum(commits.values()),
+        "checkpoint_bytes": sum(log.values()) - sum(commits.values()),
+        "commits": predictions.version() + 1,
+        "bytes": sum(size for key, size in commits.items() if key.startswith(PREDICTIONS)),
+        "partitions": sum(one[2] > 0 for one in entries),
+        "rows": rows,
+        "digest": digest(entries, contents),
+    }
+
+
+def maintained(home: Path) -> dict[str, float]:
+    """The command, from its start to its end."""
+    seconds, result = _command(home, "maintain", "--json")
+    done = result["tables"]
+    return {
+        "seconds": seconds,
+        "changed": sum(one["compacted"] + one["deleted"] + one["thinned"] for one in done),
+        "compacted": sum(one["compacted"] for one in done),
+        "deleted": sum(one["deleted"] for one in done),
+    }
+
+
+def _side(side: str, home: Path, hours: int) -> Ran:
+    changes = side in ("prepare", "maintain")
+    return run("benchmarks.hourly", "--side", side, "--home", home, "--hours", hours, again=0 if changes else 1)
+
+
+def _lying(runs: Sequence[Ran]) -> dict[str, Sequence[float]]:
+    told = {"files": "data files", "data": "bytes of data", "commit_bytes": "of commits", "checkpoint_bytes": "of checkpoints"}  # fmt: skip
+    counts = {unit: of(runs[:1], name) for name, unit in told.items()}
+    return {"s to open": of(runs, "open"), "s to read state": of(runs, "state"), **counts}
+
+
+def _command(home: Path, *words: str) -> tuple[float, dict]:
+    """`millrace` in a process of its own: seconds from its start to its end, and its result."""
+    own = {**os.environ, **environment(home), "PYTHONPATH": str(REPOSITORY)}
+    began = time.perf_counter()
+    ran = subprocess.run([sys.executable, "-P", "-m", "tasks", *words], env=own, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if ran.returncode:
+        raise SystemExit(f"millrace {' '.join(words)} failed: {ran.stdout[-500:]}{ran.stderr[-1000:]}")
+    return seconds, json.loads(ran.stdout.splitlines()[-1])
+
+
+def _check(result: dict, every: Sequence[Partition]) -> None:
+    """Each hour is due with the champion of its as_of, all of them in turn."""
+    models = [one["model"]["version"] for one in result["partitions"]]
+    if len(models) != len(every) or sorted(models) != models or set(models) != set(range(1, CHAMPIONS + 1)):
+        raise SystemExit(f"{len(models)} of {len(every)} hours are due, with versions {sorted(set(models))}")
+
+
+if __name__ == "__main__":
+    main()
