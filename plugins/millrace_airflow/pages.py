@@ -73,3 +73,17 @@ changes nothing, since what is due is computed from the state.
 started again an hour later, while it is due.
 See what is due with `millrace due`.
 """
+
+MAINTAIN_PAGE = """
+**What.** `maintain` goes over every table of the lake: partitions in more files than their size needs are written
+again as few, data files are deleted that no version within the retention names, and checkpoints are kept beside
+the log. Rows and what the commits say of them stay as they are.
+
+**Why.** Small files and superseded ones would make reading slower and the lake larger, without end.
+
+**When.** Each night at 03:17 UTC; at any other moment it does no harm either.
+
+**On failure.** The log names the table and the reason; the others were maintained. Run it again at any time, with
+`millrace maintain`; `--dry-run` says what it would do. The retention is the setting `history_days`: no run may
+take longer.
+"""

@@ -21,6 +21,7 @@ RUNS = {
     "blocked": ("orders__ingest", {"partition": "2024-01-06"}),
     "late": ("orders__ingest", {"partition": "2024-02-05"}),
     "reference": ("shops__ingest", None),
+    "maintenance": ("millrace__maintain", None),
     "no champion": ("tiny__score", {"partition": "2024-01-05"}),
     "no partition": ("orders__ingest", {}),
     "no day": ("orders__ingest", {"partition": "2024-01"}),
@@ -104,6 +105,11 @@ def test_a_file_that_never_comes_fails_after_patience_naming_it(ran):
 def test_reference_data_needs_no_partition(ran):
     assert ran["reference"]["state"] == "success"
     assert ran["reference"]["events"] == [["shops/clean", "all"]]
+
+
+def test_maintenance_passes_over_every_table_and_leaves_what_is_well(ran):
+    assert ran["maintenance"]["tasks"] == {"maintain": "success"}
+    assert ran["maintenance"]["results"]["maintain"] == []
 
 
 def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):

@@ -56,7 +56,7 @@ def test_the_projects_dags_are_read_in_under_a_second(read):
 
 
 def test_fifty_pipelines_are_read_in_under_ten_seconds(read):
-    assert len(read["many"]["dags"]) == 50 * 2 + 3 + 1
+    assert len(read["many"]["dags"]) == 50 * 2 + 3 + 2
     assert read["many"]["seconds"] < 10
 
 
@@ -67,6 +67,7 @@ def test_nothing_heavy_is_imported_when_dags_are_read(read):
 def test_each_source_and_pipeline_has_its_dags(read):
     assert set(read["live"]["dags"]) == {
         "arrivals__ingest", "orders__ingest", "shops__ingest", "orders_late__score", "orders_late__train", "millrace__wake",
+        "millrace__maintain",
     }  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def test_training_and_scoring_have_pools_of_their_own(read):
         kind = dag_id.rpartition("__")[2]
         pools = {task["pool"] for task in dag["tasks"].values()}
         # the step that may take a GPU waits for it in the pool gpu
-        expected = {"wake": {"default_pool"}, "train": {"train", "gpu"}}
+        expected = {"wake": {"default_pool"}, "maintain": {"default_pool"}, "train": {"train", "gpu"}}
         assert pools == expected.get(kind, {kind})
 
 
@@ -109,6 +110,12 @@ def test_published_partitions_are_told_as_assets_and_live_ones_wake(read):
 
 def test_history_alone_wakes_nobody(read):
     assert read["many"]["dags"]["millrace__wake"]["schedule"] == "None"
+
+
+def test_maintenance_runs_each_night_one_at_a_time(read):
+    dag = read["project"]["dags"]["millrace__maintain"]
+    assert (dag["schedule"], dag["catchup"], dag["max_active_runs"]) == ("17 3 * * *", False, 1)
+    assert _order(dag) == ["maintain"]
 
 
 def test_the_contracts_page_is_linked_from_validate(read):
