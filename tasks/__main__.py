@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one line; `--debug` adds
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -51,4 +52,6 @@ def _watch_lifeline() -> None:
 if __name__ == "__main__":
     # a step's process: XGBoost's import would import it, which takes five times as long, for classes that no step uses
     sys.modules["sklearn"] = None  # type: ignore[assignment]
+    # a year's state is a hundred thousand objects that stay: looking for garbage among them took a quarter of a plan
+    gc.set_threshold(20_000)
     sys.exit(main())

@@ -82,35 +82,32 @@ def pin(
     """
     state = read_state(spec, lake)
     now = now or datetime.now(UTC)
-    cuts = _Cuts(spec.pipeline, lake)
+    cuts, gaps = _Cuts(spec.pipeline, lake), cut.Gaps(spec, state.deliveries)
+    first, last = spec.first, spec.last
     pinned, skipped, missing = [], [], []
     for partition in partitions:
-        as_of = spec.as_of.at(partition)
+        key, as_of = partition.key, spec.as_of.at(partition)
         model = champion_at(state.events, as_of)
-        if partition.key in state.published and not force:
-            skipped.append(Skipped(partition.key, f"published, by version {state.published[partition.key]}"))
-        elif not _within(spec, partition):
-            skipped.append(
-                Skipped(partition.key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}")
-            )
+        if key in state.published and not force:
+            skipped.append(Skipped(key, f"published, by version {state.published[key]}"))
+        elif partition.start < first.start or (last is not None and partition.start > last.start):
+            skipped.append(Skipped(key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}"))
         elif as_of > now:
-            skipped.append(Skipped(partition.key, f"its as_of {iso(as_of)} is still to come"))
+            skipped.append(Skipped(key, f"its as_of {iso(as_of)} is still to come"))
         elif model is None:
-            skipped.append(Skipped(partition.key, "no champion"))
+            skipped.append(Skipped(key, "no champion"))
         elif (knows := cuts.of(model.view).at(partition)) > now:
-            skipped.append(
-                Skipped(partition.key, f"the as_of {iso(knows)} of version {model.version} is still to come")
-            )
+            skipped.append(Skipped(key, f"the as_of {iso(knows)} of version {model.version} is still to come"))
         else:
-            seen = cut.visible_sources(spec, partition, state.deliveries)
+            seen = gaps.at(partition)
             lacking = missing_inputs(seen)
             if lacking:
                 missing.append(lacking)
-                skipped.append(Skipped(partition.key, f"{WAITS}{_list(lacking)}"))
+                skipped.append(Skipped(key, f"{WAITS}{_list(lacking)}"))
             else:
-                late = tuple(f"{name}/{key}" for name, one in seen.items() for key in one.late)
+                late = tuple(f"{name}/{one}" for name, found in seen.items() for one in found.late)
                 thin = cut.thin(spec, partition)
-                pinned.append(PinnedPartition(partition.key, iso(as_of), model, late, thin, iso(knows)))
+                pinned.append(PinnedPartition(key, iso(as_of), model, late, thin, iso(knows)))
     if missing and not pinned:
         raise not_ready(spec, [name for names in missing for name in names])
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots)
@@ -148,9 +145,9 @@ def pin_training(*, spec: PipelineSpec, training: Partition, view: str, lake: La
     state = read_state(spec, lake)
     window = training_window(spec, training)
     every = [*window.train_partitions, *window.holdout_partitions]
-    lacking: dict[str, None] = {}
+    gaps, lacking = cut.Gaps(spec, state.deliveries), {}
     for partition in every:
-        lacking.update(dict.fromkeys(missing_inputs(cut.visible_sources(spec, partition, state.deliveries))))
+        lacking.update(dict.fromkeys(missing_inputs(gaps.at(partition))))
     labels = cut.visible_labels(
         spec, window.train[0], window.holdout[1], window.as_of, state.deliveries[spec.label.source]
     )
@@ -197,10 +194,6 @@ def not_ready(spec: PipelineSpec, missing: list[str]) -> NotReadyError:
         missing=tuple(names),
         hint="ingest what is named (`millrace run ingest SOURCE PARTITION`), or declare it under `missing` of its source",
     )
-
-
-def _within(spec: PipelineSpec, partition: Partition) -> bool:
-    return spec.first.start <= partition.start and (spec.last is None or partition.start <= spec.last.start)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.cut import Delivery, driving_keys, visible
+from tasks.domain.cut import Delivery, Gaps, Visible, driving_keys, visible, visible_sources
 from tasks.domain.partition import Partition, overlapping
 from tests.support.specs import pipeline, source
 
@@ -27,6 +27,7 @@ SPECS = [
         lookback="10d",
     ),
 ]
+NONE = Visible((), (), ())
 shifts = st.lists(st.integers(-300, 300), min_size=0, max_size=3)
 
 
@@ -67,9 +68,41 @@ def test_a_cut_shows_what_a_plain_reading_of_the_rule_shows(data):
     assert shown.revisions == tuple(expected)
     assert shown.missing == tuple(missing)
     assert shown.late == tuple(late)
+    if spec.sources[one.name].source == one:
+        gaps = Gaps(spec, {one.name: deliveries}).at(partition).get(one.name, NONE)
+        assert (gaps.missing, gaps.late) == (shown.missing, shown.late)
     moments = {(key, delivery.revision): delivery.known_at for key, known in deliveries.items() for delivery in known}
     for key, revision in shown.revisions:
         assert moments[key, revision] <= as_of or (key in shown.late and revision == 1)
+
+
+@given(data=st.data())
+def test_a_range_of_cuts_lacks_what_each_of_them_lacks(data):
+    """Most of what is in reach came in time, over many blocks of a timeline; some came late, twice or never."""
+    sources = SOURCES | {"places": source("places", grain="none", available="start")}
+    spec = pipeline(sources, grain="hour", as_of="start+30m", deadline="start+1h", lookback="9d")
+    first = Partition.containing("hour", spec.timezone, _instant(spec, data.draw(st.integers(0, 20))))
+    cuts = overlapping("hour", spec.timezone, first.start, first.start + timedelta(hours=data.draw(st.integers(1, 60))))
+    deliveries = {}
+    for one in sources.values():
+        around = [] if one.grain == "none" else overlapping(
+            one.grain, one.timezone, first.start - timedelta(days=20), cuts[-1].end + timedelta(days=8)
+        )  # fmt: skip
+        known = {each.key: [one.declared(each)] for each in around} or {"all": [first.start]}
+        for key in data.draw(st.lists(st.sampled_from(sorted(known)), max_size=6)):
+            known[key] = [known[key][0] + timedelta(hours=shift) for shift in sorted(data.draw(shifts))]
+            known = {key: moments for key, moments in known.items() if moments}
+            if key not in known:
+                break
+        deliveries[one.name] = {
+            key: tuple(Delivery(number, moment) for number, moment in enumerate(moments, start=1))
+            for key, moments in known.items()
+        }
+    gaps = Gaps(spec, deliveries)
+    for partition in cuts:
+        seen = visible_sources(spec, partition, deliveries)
+        lacking = {name: Visible((), one.missing, one.late) for name, one in seen.items() if one.missing or one.late}
+        assert gaps.at(partition) == lacking
 
 
 @given(data=st.data())
