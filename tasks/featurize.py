@@ -43,6 +43,7 @@ def featurize(
     run: RunRef,
     threads: int,
     rows_at_a_time: int,
+    memory_limit: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeaturizeResult:
     """Compute the features of `partitions` for each of `views`.
@@ -54,12 +55,15 @@ def featurize(
         threads: partitions that are computed at a time.
         rows_at_a_time: rows of the sources that are held, unless one partition alone needs more; what needs
             more together is computed and committed in several groups.
+        memory_limit: of the SQL of each thread, in DuckDB's spelling.
     """
     by_key = {partition.key: partition for partition in partitions}
     versions, outcomes, computed = {}, {}, 0
     for view, keys in views.items():
         wanted = [by_key[key] for key in keys]
-        version, found, fresh = _one_view(spec, wanted, view, snapshots, lake, run, threads, rows_at_a_time, progress)
+        version, found, fresh = _one_view(
+            spec, wanted, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, progress
+        )
         versions[tables.features(spec.pipeline, view)] = version
         outcomes |= found
         computed += fresh
@@ -67,7 +71,7 @@ def featurize(
     return FeaturizeResult(spec.pipeline, versions, ordered, computed)
 
 
-def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, progress):
+def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, progress):
     values = load_view(lake, spec.pipeline, view)
     spec = as_viewed(spec, values)
     table = lake.table(tables.features(spec.pipeline, view))
@@ -75,7 +79,7 @@ def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_t
     seen = {one.key: cut.visible_sources(spec, one, delivered) for one in partitions}
     _check_complete(view, spec, seen)
     sources = _Sources(values["sources"], snapshots, lake)
-    work = _Work(spec, values, seen, delivered, snapshots, sources, lake, run, threads, rows_at_a_time)
+    work = _Work(spec, values, seen, delivered, snapshots, sources, lake, run, threads, rows_at_a_time, memory_limit)
     fresh: set[str] = set()
     for number in range(1, ROUNDS + 1):
         pinned = table.version()
@@ -120,11 +124,12 @@ def _check_complete(view: str, spec: PipelineSpec, seen) -> None:
 class _Work:
     """One view's features for some partitions."""
 
-    def __init__(self, spec, view, seen, delivered, snapshots, sources, lake, run, threads, limit) -> None:
+    def __init__(self, spec, view, seen, delivered, snapshots, sources, lake, run, threads, limit, memory) -> None:
         from tasks.sql.syntax import tables_in
 
         self.spec, self.view, self.seen, self.delivered, self.snapshots = spec, view, seen, delivered, snapshots
-        self.sources, self.lake, self.run, self.threads, self.limit = sources, lake, run, threads, limit
+        self.sources, self.lake, self.run, self.threads = sources, lake, run, threads
+        self.limit, self.memory = limit, memory
         rollups = {name: Rollup(**one) for name, one in view.get("rollups", {}).items()}
         read = tables_in(view["sql"], among=[*spec.sources, *rollups])
         self.read = [name for name in read if name in spec.sources]
@@ -170,6 +175,7 @@ class _Work:
             time=view["time"],
             entity=tuple(view["entity"]),
             threads=self.threads,
+            memory_limit=self.memory,
         ) as engine:
             cuts = [self._cut(one, places) for one in group]
             for partition, result in zip(group, engine.compute_all(view["sql"], cuts), strict=True):
@@ -204,6 +210,7 @@ class _Work:
             lake=self.lake,
             run=self.run,
             threads=self.threads,
+            memory_limit=self.memory,
         )
 
     def _driving(self, partition: Partition) -> tuple[tuple[str, int], ...]:

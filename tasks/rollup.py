@@ -36,6 +36,7 @@ def rollup_rows(
     lake: Lake,
     run: RunRef,
     threads: int,
+    memory_limit: str | None,
 ) -> tuple[SourceRows, int]:
     """The rows of pieces, those that no run has computed yet computed and kept.
 
@@ -47,6 +48,7 @@ def rollup_rows(
         limit: rows of revisions that are held at a time.
         inputs: table name -> version, for the entries.
         threads: pieces that are computed at a time.
+        memory_limit: of the SQL of each, in DuckDB's spelling.
 
     Returns:
         The rows, as a source's whose revision is the piece's place in `pieces`, from 1; and the table's version.
@@ -61,7 +63,7 @@ def rollup_rows(
         todo = [piece for piece in pieces if (piece.key, piece.made_of) not in there]
         try:
             for group in groups(todo, needs=needs, weight=weigh, limit=limit):
-                version = _compute(rollup, group, deliveries, read, inputs, table, version, run, threads)
+                version = _compute(rollup, group, deliveries, read, inputs, table, version, run, threads, memory_limit)
             return _read(rollup, list(pieces), table, version), version
         except SupersededError:
             # A piece follows from what it is made of, so whoever computed it, it is the same: look again.
@@ -75,7 +77,7 @@ def needs(piece: Piece) -> list[Needed]:
     return [(name, pair) for name, pairs in piece.inputs for pair in pairs]
 
 
-def _compute(rollup, group, deliveries, read, inputs, table, pinned, run, threads) -> int:
+def _compute(rollup, group, deliveries, read, inputs, table, pinned, run, threads, memory_limit) -> int:
     import pyarrow as pa
 
     from tasks.lake.schema import arrow_schema
@@ -84,7 +86,9 @@ def _compute(rollup, group, deliveries, read, inputs, table, pinned, run, thread
     columns = arrow_schema(tables.rollup_columns(rollup.columns))
     rows = read({need for piece in group for need in needs(piece)})
     parts, entries = [], []
-    for piece, part in zip(group, roll_up(rollup, group, rows, threads=threads), strict=True):
+    for piece, part in zip(
+        group, roll_up(rollup, group, rows, threads=threads, memory_limit=memory_limit), strict=True
+    ):
         count = part.num_rows
         known = max(_known_at(deliveries[name], pair) for name, pair in needs(piece))
         beside = {

@@ -56,12 +56,19 @@ def describe_rollup(name: str, sql: str, *, spec: PipelineSpec, file: str) -> Ro
 
 
 def roll_up(
-    rollup: Rollup, pieces: Iterable[Piece], sources: Mapping[str, SourceRows], *, threads: int
+    rollup: Rollup,
+    pieces: Iterable[Piece],
+    sources: Mapping[str, SourceRows],
+    *,
+    threads: int,
+    memory_limit: str | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of each piece, in the order of `pieces`: the rollup's columns, in the order that the SQL gave.
 
     Args:
         sources: the rows of all revisions that the pieces are made of.
+        threads: pieces that are computed at a time.
+        memory_limit: of each, in DuckDB's spelling.
 
     Raises:
         SqlError: the SQL fails, or a number is infinite.
@@ -83,7 +90,7 @@ def roll_up(
         ]
         return pa.table(columns, schema=pa.schema([(name, ARROW[kind]) for name, kind in rollup.columns.items()]))
 
-    with Databases(sources, threads=threads, memory_limit=None) as databases:
+    with Databases(sources, threads=threads, memory_limit=memory_limit) as databases:
         yield from databases.each(compute, pieces)
 
 
