@@ -11,8 +11,7 @@ import queue
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +21,8 @@ from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
 from tasks.compute.single import portable
-from tasks.compute.turn import QUIET_SECONDS, alive, end_turn, start_tracker, take_turn
-from tasks.errors import ClusterError, NoPlaceError, TrainingError
+from tasks.compute.turn import QUIET_SECONDS, alive, alone, start_tracker
+from tasks.errors import ClusterError, TrainingError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.5
 _SETTLE_SECONDS = 5.0
 """How long the others are waited for after one worker failed: their errors may say more."""
-_TURN_SECONDS = 3600
-"""How long another training on the same workers is waited for."""
 _LEAST_QUIET = 5.0
 _LEAVING = ("closing", "closing_gracefully", "closed", "failed")
 """A Dask worker's status when it ends."""
@@ -98,23 +95,8 @@ class _Run:
     """Whether the scheduler is: asking it again would only take time."""
 
     def result(self) -> Boosted:
-        with self._alone():
+        with alone(self.place.client, self.name, gone=lambda: self.gone):
             return self._run()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One training at a time on the workers of a scheduler; see `turn`."""
-        until = time.monotonic() + _TURN_SECONDS
-        while not take_turn(self.place.client, self.name):
-            if time.monotonic() > until:
-                raise NoPlaceError(f"another training has held the Dask workers for {_TURN_SECONDS} s")
-            time.sleep(1)
-        try:
-            yield
-        finally:
-            if not self.gone:
-                with suppress(ClusterError):  # it went just now, and the turn with it
-                    end_turn(self.place.client, self.name)
 
     def _run(self) -> Boosted:
         client = self.place.client

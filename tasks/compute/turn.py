@@ -1,7 +1,7 @@
-"""What a training keeps inside the Dask scheduler: whose turn it is on the workers, and the tracker that joins them.
+"""What is kept inside the Dask scheduler: whose turn it is on the workers, and the tracker that joins a training's.
 
-A scheduler may serve several trainings, of several hosts. Two that each held half of the workers would wait for
-each other, so they take turns. A turn belongs to a client: when the client's process dies or is cut off, the scheduler
+A scheduler may serve several trainings and scorings, of several hosts. Two trainings that each held half of the
+workers would wait for each other, and one whose workers score would count as hung, so they take turns. A turn belongs to a client: when the client's process dies or is cut off, the scheduler
 drops the client, and with it goes the turn. The functions run in the scheduler's event loop, one at a time.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import ClusterError
+from tasks.errors import ClusterError, NoPlaceError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,6 +26,8 @@ QUIET_SECONDS = 30.0
 _COLLECTIVE = {"dmlc_timeout": 120, "dmlc_retry": 2}
 """Seconds that a worker waits for another, and tries to reach one: with XGBoost's three, a worker whose scheduler
 died waits twelve seconds for the tracker before it ends."""
+_TURN_SECONDS = 3600
+"""How long another's turn on the same workers is waited for."""
 _HELD = "_millrace_turn"
 
 
@@ -62,8 +64,39 @@ def alive(client: Client, *, quiet: float = QUIET_SECONDS) -> dict[str, int]:
     return {address: threads for address, (silence, threads) in heard.items() if silence <= quiet}
 
 
+@contextmanager
+def alone(
+    client: Client, name: str, *, waits: Callable[[], None] = lambda: None, gone: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """The workers for one training or scoring alone, for the length of a `with` block.
+
+    Args:
+        name: of the training or scoring.
+        waits: called once when another has them.
+        gone: whether the scheduler is, at the end of the block: asking it again would only take time.
+
+    Raises:
+        NoPlaceError: another had them for too long.
+        ClusterError: the scheduler does not answer.
+    """
+    until, said = time.monotonic() + _TURN_SECONDS, False
+    while not take_turn(client, name):
+        if not said:
+            waits()
+            said = True
+        if time.monotonic() > until:
+            raise NoPlaceError(f"another run has held the Dask workers for {_TURN_SECONDS} s")
+        time.sleep(1)
+    try:
+        yield
+    finally:
+        if not gone():
+            with suppress(ClusterError):  # it went just now, and the turn with it
+                end_turn(client, name)
+
+
 def take_turn(client: Client, name: str) -> bool:
-    """Whether the training `name` of this client has the workers for itself from now on."""
+    """Whether the run `name` of this client has the workers for itself from now on."""
     return ask(client, _take, holder=client.id, name=name)
 
 
@@ -77,7 +110,7 @@ def start_tracker(client: Client, name: str, *, workers: int, host: str) -> dict
 
 
 def end_turn(client: Client, name: str) -> None:
-    """Give the workers back; nothing of the training stays on the scheduler."""
+    """Give the workers back; nothing of the run stays on the scheduler."""
     ask(client, _end, name=name)
 
 
