@@ -137,13 +137,14 @@ def place(where: str, device: str, folder: Path) -> Iterator:
 
 
 def _checks(words: argparse.Namespace, folder: Path) -> None:
-    from tests.support.cluster_checks import CHECKS
+    from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS
 
+    checks = CHECKS if words.place == "one process" else CHECKS + CLUSTER_CHECKS
     with place(words.place, words.device, folder) as running:
-        for check in CHECKS:
+        for check in checks:
             say(f"    {check.__name__}")
             check(running, folder / check.__name__)
-    answer(passed=len(CHECKS))
+    answer(passed=len(checks))
 
 
 def _ours(words: argparse.Namespace, folder: Path) -> None:

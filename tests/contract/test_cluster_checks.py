@@ -1,4 +1,4 @@
-"""One behaviour suite over every place of training: one process, two Dask workers, an outside scheduler, GPUs."""
+"""One behaviour suite over every place of work: one process, two Dask workers, an outside scheduler, GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.compute.cluster import open_cluster
 from tasks.compute.devices import find_gpus
 from tasks.compute.single import Single
 from tasks.compute.train import Place
-from tests.support.cluster_checks import CHECKS
+from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS
 from tests.support.dask_processes import dask_processes
 
 
@@ -45,4 +45,11 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_a_place_of_training(check, place: Place, tmp_path: Path) -> None:
+    check(place, tmp_path)
+
+
+@pytest.mark.parametrize("check", CLUSTER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_a_cluster(check, place: Place, tmp_path: Path) -> None:
+    if isinstance(place, Single):
+        pytest.skip("one process is no cluster")
     check(place, tmp_path)

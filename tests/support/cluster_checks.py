@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.compute.checkpoints import Checkpoints
-from tasks.compute.encoding import encode
+from tasks.compute.chunks import Chunk, Desk, do_chunks
+from tasks.compute.encoding import Encoding, encode
 from tasks.compute.metrics import metric
-from tasks.compute.predict import predict
+from tasks.compute.predict import Predictor, predict, scoring_device
 from tasks.compute.rows import TrainingData, fit_encoding_files
+from tasks.compute.spread import Spread
 from tasks.compute.train import Place, Recipe, Trained, train_at
-from tasks.errors import TrainingError
+from tasks.errors import DigestError, TrainingError
 from tasks.lake.objects import FolderStore
 
 FEATURES = ("x", "carrier", "night")
@@ -178,6 +181,31 @@ def check_names_features_without_any_value(place: Place, folder: Path) -> None:
     assert trained.empty == ("x",)
 
 
+def check_chunks_are_scored_on_the_places_device(place: Spread, folder: Path) -> None:
+    """On a cluster only: each chunk by a worker, and one that is refused leaves the others as they are."""
+    data = write(folder / "train", _days(6), binary)
+    encoding, model = fit_encoding_files(data, FEATURES), _train(place, data, "binary:logistic").model
+    days = _days(5, 50)
+    works = [partial(_predict_chunk, model, encoding, day) for day in days]
+    works.insert(2, partial(_predict_chunk, b"no model", encoding, days[0]))
+    told: list[int] = []
+    chunks = [Chunk(f"score-{number}", work) for number, work in enumerate(works)]
+    found = do_chunks(place, chunks, ended=told.append)
+    assert sorted(told) == list(range(6))
+    refused = found.pop(2)
+    assert isinstance(refused.error, DigestError) and refused.value is None
+    for day, one in zip(days, found, strict=True):
+        device, scores = one.value
+        assert device == ("cuda" if place.device == "cuda" else scoring_device())
+        assert scores == pytest.approx(predict(model, encode(day, encoding), encoding=encoding, threads=1), abs=1e-5)
+
+
+def _predict_chunk(model: bytes, encoding: Encoding, rows: pa.Table, desk: Desk) -> tuple[str, np.ndarray]:
+    desk.check()
+    predictor = Predictor(model, encoding=encoding, threads=desk.threads, device=scoring_device())
+    return predictor.device, predictor.predict(encode(rows, encoding))
+
+
 CHECKS = (
     check_learns_and_follows_its_metrics,
     check_agrees_with_plain_xgboost,
@@ -189,3 +217,4 @@ CHECKS = (
     check_refuses_what_makes_no_model,
     check_names_features_without_any_value,
 )
+CLUSTER_CHECKS = (check_chunks_are_scored_on_the_places_device,)
