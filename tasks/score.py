@@ -46,6 +46,7 @@ def score(
     run: RunRef,
     threads: int,
     batch_rows: int,
+    part: bool = False,
 ) -> ScoreResult:
     """Publish the predictions of the pinned partitions.
 
@@ -55,6 +56,7 @@ def score(
     Args:
         threads: threads that the model may use.
         batch_rows: rows that are read, predicted and written at a time.
+        part: whether others score the rest of what was asked for: all of these superseded is then no error.
 
     Raises:
         SupersededError: that was so for all of them.
@@ -80,16 +82,21 @@ def score(
         classes=spec.train.objective == "multi:softprob",
         reasons=spec.score.reasons > 0,
     )
-    version, published = replace_untouched(
-        table,
-        pinned=pin.snapshots[table.name],
-        columns=arrow_schema(columns),
-        partition_by=tables.PIPELINE_KEY,
-        stream=lambda keys: _predictions(spec, models, pin, keys, features, lake, batch_rows),
-        entries=entries,
-        run=run,
-        confirm=lambda: _still_championed(spec, pin, lake),
-    )
+    try:
+        version, published = replace_untouched(
+            table,
+            pinned=pin.snapshots[table.name],
+            columns=arrow_schema(columns),
+            partition_by=tables.PIPELINE_KEY,
+            stream=lambda keys: _predictions(spec, models, pin, keys, features, lake, batch_rows),
+            entries=entries,
+            run=run,
+            confirm=lambda: _still_championed(spec, pin, lake),
+        )
+    except SupersededError:
+        if not part:
+            raise
+        version, published = table.version(), frozenset()
     outcomes = tuple(_outcome(entries[one.key,], (one.key,) in published) for one in pin.partitions)
     return ScoreResult(spec.pipeline, version, outcomes, pin.skipped)
 

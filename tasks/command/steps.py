@@ -6,7 +6,7 @@ Airflow's tasks call the same function, with the results of the tasks before the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from tasks.domain.partition import Partition, partitions, span
@@ -139,9 +139,10 @@ class Steps:
         views: dict[str, list[str]] = {}
         for one in pin.partitions:
             views.setdefault(one.model.view, []).append(one.key)
-        features = self.given.get("featurize") or self._featurize(
-            spec, lake, [p for p in wanted if p.key in keys], views, pin.snapshots
-        )
+        wanted, features = [p for p in wanted if p.key in keys], self.given.get("featurize")
+        if verb == "score" and self._spreads(wanted):
+            return self._outside().score(spec, lake, wanted, views, pin, features)
+        features = features or self._featurize(spec, lake, wanted, views, pin.snapshots)
         if verb == "featurize":
             return features
         from tasks.score import score
@@ -156,10 +157,23 @@ class Steps:
             batch_rows=self.settings.score_batch_rows,
         )
 
+    def _spreads(self, wanted: Sequence[Partition]) -> bool:
+        """Whether partitions are done by an outside scheduler's workers; a single one is done sooner here."""
+        return self.settings.dask_scheduler is not None and len(wanted) > 1
+
+    def _outside(self):
+        from tasks.command.outside import Outside
+
+        return Outside(self.settings, self.run, self.say, self.progress)
+
     def _featurize(self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots) -> FeaturizeResult:
+        from tasks.command.part import sql_memory
+        from tasks.compute.machine import free_memory
         from tasks.featurize import featurize
 
-        return featurize(
+        done = self._outside().featurize(spec, lake, wanted, views, snapshots) if self._spreads(wanted) else 0
+        # Of what the workers committed, this looks up one version that holds all, and computes what was overwritten.
+        found = featurize(
             spec=spec,
             partitions=wanted,
             views=views,
@@ -169,7 +183,9 @@ class Steps:
             threads=self.settings.threads,
             rows_at_a_time=self.settings.feature_rows,
             progress=self.progress,
+            memory_limit=sql_memory(free_memory(), self.settings.threads),
         )
+        return replace(found, computed=found.computed + done)
 
     def _training(self, verb: str, spec: PipelineSpec, lake: Lake, training: Partition) -> Result:
         pin = self.given.get("pin_training") or self._pin_training(spec, lake, training)

@@ -1,0 +1,113 @@
+"""Some partitions of a range, as one worker does them: features, then predictions, through the verbs themselves.
+
+What a part needs travels by value. Secrets don't: a worker reaches S3 with its own environment's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.compute.chunks import Desk
+from tasks.domain.partition import Partition
+from tasks.domain.results import FeaturizeResult, PinResult, ScoreResult
+from tasks.domain.run import RunRef
+from tasks.domain.spec import PipelineSpec
+from tasks.lake import Lake, open_lake
+from tasks.settings import Settings
+
+_SQL_SHARE = 0.5
+"""Of a process's memory, for its DuckDB sessions together; the rest is for the rows that they read and give."""
+_LEAST_MIB = 256
+"""A session gets so much also on a machine that is short of memory: to be refused it would be final."""
+
+
+@dataclass(frozen=True)
+class LakeAt:
+    """Where the lake is; all of the settings that a worker is told."""
+
+    uri: str
+    s3_endpoint: str | None
+    s3_region: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> LakeAt:
+        return cls(settings.lake_uri, settings.s3_endpoint, settings.s3_region)
+
+    def open(self, home: Path) -> Lake:
+        """The lake, from a worker.
+
+        Args:
+            home: for its index and what waits to be uploaded.
+        """
+        return open_lake(Settings(home=home, lake=self.uri, s3_endpoint=self.s3_endpoint, s3_region=self.s3_region))
+
+    def holds(self, key: str, home: Path) -> bool:
+        """Whether an object is there: another lake of the same name does not have it."""
+        return self.open(home).objects.exists(key)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one chunk is about.
+
+    Attributes:
+        partitions: in order.
+        views: view id -> keys of the partitions that need it.
+        snapshots: from the pin.
+        run: the whole call's, so that a part that is done again finds its own commits.
+        pin: these partitions' part of it; None to compute features alone.
+        features: where the features lie already; None to compute them.
+        batch_rows: see `score`.
+    """
+
+    spec: PipelineSpec
+    partitions: tuple[Partition, ...]
+    views: dict[str, list[str]]
+    snapshots: dict[str, int]
+    lake: LakeAt
+    run: RunRef
+    pin: PinResult | None = None
+    features: FeaturizeResult | None = None
+    batch_rows: int = 1
+
+
+def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
+    """The features of a part, committed."""
+    from tasks.featurize import featurize
+
+    return featurize(
+        spec=part.spec,
+        partitions=part.partitions,
+        views=part.views,
+        snapshots=part.snapshots,
+        lake=part.lake.open(desk.folder),
+        run=part.run,
+        threads=desk.threads,
+        progress=lambda done, total: desk.check(),
+        memory_limit=sql_memory(desk.memory, desk.threads),
+    )
+
+
+def score_part(part: Part, desk: Desk) -> ScoreResult:
+    """The predictions of a part, committed; all of its partitions superseded is no error here."""
+    from tasks.score import score
+
+    features = part.features or featurize_part(part, desk)
+    # Predictions once begun are published, wanted or not: they are what was pinned, or superseded.
+    desk.check()
+    return score(
+        spec=part.spec,
+        pin=part.pin,
+        features=features,
+        lake=part.lake.open(desk.folder),
+        run=part.run,
+        threads=desk.threads,
+        batch_rows=part.batch_rows,
+        part=True,
+    )
+
+
+def sql_memory(memory: int | None, threads: int) -> str | None:
+    """What the SQL of one of `threads` may take of a process's memory, in DuckDB's spelling; None for no limit."""
+    return f"{max(_LEAST_MIB, int(memory * _SQL_SHARE / threads) >> 20)}MiB" if memory is not None else None
