@@ -137,6 +137,7 @@ class Outside:
             memory_limit=settings.memory_limit,
             gpus="auto",
             workdir=settings.home / "dask",
+            stall=settings.train_stall,
             tls=Tls(*files) if all(files) else None,
         ) as place:
             yield place

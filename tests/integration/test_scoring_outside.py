@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tasks.command.part import LakeAt, Part, score_part, sql_memory
@@ -155,6 +157,44 @@ def test_a_killed_workers_chunk_is_done_again_and_published_once(
     assert [one["status"] for one in scored.json["partitions"]] == ["published"] * DAYS
     check_each_published_once(february, alone)
     workers.check_idle()
+
+
+def _arm_pause() -> int:
+    """Have this process stand still at its second commit; its id."""
+    from tasks.lake.delta import Snapshot
+
+    original, calls = Snapshot.commit, 0
+
+    def commit(self: Snapshot, **arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        original(self, **arguments)
+
+    Snapshot.commit = commit
+    return os.getpid()
+
+
+def test_a_worker_that_falls_silent_is_replaced_and_publishes_nothing_when_it_wakes_up(
+    february: Project, alone: Project, workers: DaskProcesses
+):
+    with workers.client() as client:
+        client.wait_for_workers(2, timeout=90)
+        victim = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
+        (process,) = client.run(_arm_pause, workers=[victim]).values()
+    try:
+        scored = ended(score(february, workers, MILLRACE_TRAIN_STALL="5"))
+        assert scored.code == 0, scored.err
+        assert f"worker {victim} was lost: score-late_orders-2024-02-" in scored.err
+        assert psutil.Process(process).status() == psutil.STATUS_STOPPED
+        check_each_published_once(february, alone)
+        before = february.version(PREDICTIONS)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    workers.check_idle()
+    check_each_published_once(february, alone)
+    assert february.version(PREDICTIONS) == before
 
 
 def _wait_for_work(process: subprocess.Popen, workers: DaskProcesses) -> None:
