@@ -51,7 +51,8 @@ class Outside:
 
     def featurize(self, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition], views, snapshots) -> int:
         """Have features computed and committed; returns for how many partitions, once for each view."""
-        part = Part(spec, tuple(wanted), views, snapshots, LakeAt.of(self.settings), self.run)
+        settings = self.settings
+        part = Part(spec, tuple(wanted), views, snapshots, LakeAt.of(settings), self.run, settings.feature_rows)
         return sum(one.computed for one in self._do("featurize", featurize_part, part, lake))
 
     def score(
@@ -76,6 +77,7 @@ class Outside:
             pin.snapshots,
             LakeAt.of(self.settings),
             self.run,
+            self.settings.feature_rows,
             pin,
             features,
             self.settings.score_batch_rows,

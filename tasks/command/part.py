@@ -56,6 +56,7 @@ class Part:
         views: view id -> keys of the partitions that need it.
         snapshots: from the pin.
         run: the whole call's, so that a part that is done again finds its own commits.
+        feature_rows: see `featurize`.
         pin: these partitions' part of it; None to compute features alone.
         features: where the features lie already; None to compute them.
         batch_rows: see `score`.
@@ -67,6 +68,7 @@ class Part:
     snapshots: dict[str, int]
     lake: LakeAt
     run: RunRef
+    feature_rows: int
     pin: PinResult | None = None
     features: FeaturizeResult | None = None
     batch_rows: int = 1
@@ -84,6 +86,7 @@ def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
         lake=part.lake.open(desk.folder),
         run=part.run,
         threads=desk.threads,
+        rows_at_a_time=part.feature_rows,
         progress=lambda done, total: desk.check(),
         memory_limit=sql_memory(desk.memory, desk.threads),
     )
