@@ -25,9 +25,10 @@ from tasks.compute.cluster import open_cluster
 from tasks.domain.partition import span
 from tasks.domain.run import RunRef
 from tasks.errors import NoPlaceError, PopulationError, SqlError
-from tasks.featurize import featurize, publish_view
+from tasks.featurize import featurize
 from tasks.pin import read_state
 from tasks.settings import REPOSITORY, load_pipeline
+from tasks.view import publish_view
 from tests.support.dask_processes import DaskProcesses, dask_processes
 from tests.support.pipelines import deliver
 from tests.support.project import Project, ended, make_project, with_settings
@@ -256,9 +257,8 @@ def test_a_chunk_that_is_done_again_finds_its_own_commit_although_others_came_af
         days = tuple(span("day", spec.timezone, RANGE)[first:last])
         views = {pin.partitions[0].model.view: [one.key for one in days]}
         ours = replace(pin, partitions=pin.partitions[first:last])
-        return Part(
-            spec, days, views, pin.snapshots, LakeAt.of(february.settings), RunRef("the-run"), ours, batch_rows=7
-        )
+        settings = february.settings
+        return Part(spec, days, views, pin.snapshots, LakeAt.of(settings), RunRef("the-run"), 1_000, ours, batch_rows=7)
 
     first = score_part(part(0, 3), desk)
     score_part(part(3, 6), desk)
@@ -274,7 +274,7 @@ def test_features_are_held_to_the_memory_of_who_computes_them(february: Project)
     sql = (
         "select order_id, (select count(distinct a.order_id || b.order_id) from orders a, orders b) as n from entities"
     )
-    view = publish_view(spec=spec, sql=sql, file="features.sql", lake=february.lake)
+    view = publish_view(spec=spec, sql=sql, rollups={}, file="features.sql", lake=february.lake)
     day = spec.partition("2024-02-05")
     given = {
         "spec": spec,
@@ -284,6 +284,7 @@ def test_features_are_held_to_the_memory_of_who_computes_them(february: Project)
         "lake": february.lake,
         "run": RunRef("memory"),
         "threads": 1,
+        "rows_at_a_time": 1_000,
     }
     with pytest.raises(SqlError, match="raise the memory limit"):
         featurize(**given, memory_limit="1MiB")
