@@ -14,6 +14,7 @@ from tasks.domain.results import MaintainedTable, MaintainResult
 from tasks.domain.run import RunRef
 from tasks.errors import MillraceError
 from tasks.lake import Lake
+from tasks.lake.views import load_view
 
 
 def source_tables(source: str) -> tuple[str, ...]:
@@ -22,10 +23,15 @@ def source_tables(source: str) -> tuple[str, ...]:
 
 
 def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
-    """The tables of a pipeline: features of every view that was ever published, and predictions."""
+    """The tables of a pipeline: features and rollups of every view that was ever published, and predictions."""
     folder = f"{pipeline}/views/"
     views = [info.key.removeprefix(folder).removesuffix(".json") for info in lake.objects.list(folder)]
-    return *(tables.features(pipeline, view) for view in views), tables.predictions(pipeline)
+    rollups = {one["id"] for view in views for one in load_view(lake, pipeline, view).get("rollups", {}).values()}
+    return (
+        *(tables.rollup(pipeline, one) for one in sorted(rollups)),
+        *(tables.features(pipeline, view) for view in views),
+        tables.predictions(pipeline),
+    )
 
 
 def maintain(

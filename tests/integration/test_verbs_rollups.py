@@ -19,6 +19,7 @@ from tasks.domain.partition import Partition, span
 from tasks.domain.run import RunRef
 from tasks.featurize import featurize
 from tasks.lake.views import load_view
+from tasks.maintain import pipeline_tables
 from tasks.settings import load_pipeline, load_source
 from tasks.validate import validate
 from tests.support.pipelines import deliver, write_config
@@ -147,6 +148,7 @@ def test_a_day_of_its_own_computes_the_one_piece_that_is_new(both: Project):
     featurized(both, ROLLED, "2024-01-11")
     second = pieces(both, view).entries()
     assert [key for key, _ in second] == ["2024-01-07", "2024-01-08", "2024-01-09", "2024-01-10"]
+    assert pieces(both, view).name in pipeline_tables(ROLLED, both.lake)  # which `maintain` goes through
     assert [second[key].version for key in first] == [entry.version for entry in first.values()]
     assert list(second.values())[-1].meta["made_of"] == {"arrivals": [["2024-01-10", 1]], "orders": [["2024-01-10", 1]]}
 
