@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
@@ -66,6 +67,7 @@ class Staged:
         self._written: dict[str, list[NewFile]] = {}  # by the partition as `spell` names it
         self._kept: set[str] = set()
         self._committed: set[str] = set()
+        self._began = time.time()  # the system's clock: it goes on while the machine sleeps
         self._uncertain = False  # a commit was offered and its answer is not known
         self._spool: TemporaryDirectory | None = None
 
@@ -123,7 +125,17 @@ class Staged:
         return confirmed
 
     def offering(self) -> None:
-        """From here to `committed` or a known loss, nobody can say whether a commit names the files."""
+        """From here to `committed` or a known loss, nobody can say whether a commit names the files.
+
+        Raises:
+            StorageError: they were begun longer ago than a vacuum lets files be that no commit names.
+        """
+        if time.time() - self._began > self._table.history.total_seconds():
+            raise StorageError(
+                f"table {self._table.name!r}: the rows were begun more than {self._table.history} ago, and a vacuum may "
+                "have taken their files for a killed run's",
+                hint="nothing was written; run the step again, and set history_days above what it takes",
+            )
         self._uncertain = True
 
     def committed(self, files: Sequence[NewFile]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,6 +176,11 @@ class Table:
     def folder(self) -> Path | None:
         """The table's folder; None on S3."""
         return None if self.uri.startswith("s3://") else Path(self.uri)
+
+    @property
+    def history(self) -> timedelta:
+        """How long files stay that no version of the time names."""
+        return timedelta(days=self._settings.history_days)
 
     @property
     def spool(self) -> Path:

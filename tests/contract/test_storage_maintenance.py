@@ -201,6 +201,15 @@ def test_files_that_were_written_before_the_retention_and_committed_within_it_st
     assert vacuum(table, before=moment).paths == () and values_of(table) == {A: [1, 2], B: [0]}
 
 
+def test_a_run_that_takes_longer_than_the_retention_commits_nothing(storage: Settings) -> None:
+    """A vacuum may have deleted its files."""
+    put(open_lake(storage).table("t"), A, [1])
+    slow = open_lake(storage.model_copy(update={"history_days": 0.0})).table("t")
+    with pytest.raises(StorageError, match="a vacuum may have taken their files"):
+        put(slow, A, [2])
+    assert values_of(slow) == {A: [1]} and data_files(slow) == 1
+
+
 def test_a_version_whose_rows_are_gone_says_so_and_its_other_partitions_are_read(table: Table) -> None:
     first = put_scattered(table, A, [1, 2])
     both = put_scattered(table, B, [3])
