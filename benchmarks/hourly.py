@@ -5,8 +5,10 @@ On the lake of `benchmarks.hours`, 8,760 partitions:
 - plan: what is due over the whole year, with which model and why, or why not: `millrace run pin FIRST..LAST --force`,
   under which every partition is looked at as if nothing were published; the whole process, and inside one that has
   imported all, from the read of the state on, with the state index and with none;
-- maintain: `millrace maintain` on a copy, and again when the retention of what it superseded is over. Data files, bytes and log before and after; how long it takes to open the
-  predictions table and to read its state; and to open it as if its log had never had a checkpoint.
+- maintain: `millrace maintain` on a copy, and again when the retention of what it superseded is over: data files,
+  bytes and log before and after, seconds to open the predictions and to read their state;
+- open: a table of a commit for each hour, its log written by hand, with no checkpoint and with that one which is the
+  newest where each hundredth commit has one.
 
 Rows and entries must be the same before and after, and a third `maintain` must find nothing to do, or it ends with
 an error.
@@ -24,13 +26,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.hours import CHAMPIONS, NAME, PREDICTIONS, SOURCES, age, digest, environment, make, opened
+from benchmarks.hours import CHAMPIONS, NAME, PREDICTIONS, SOURCES, age, digest, environment, make, opened, write_log
 from benchmarks.measure import Figure, Part, Ran, answer, of, ratios, rounds, run
 from tasks.domain import tables
 from tasks.domain.partition import Partition
 from tasks.settings import REPOSITORY, load_settings
 
-SIDES = ("process", "indexed", "unindexed", "bare", "state", "maintain", "prepare")
+SIDES = ("process", "indexed", "unindexed", "open", "state", "maintain", "prepare")
 
 
 def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
@@ -43,12 +45,13 @@ def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
     plans = rounds(times, SIDES[:3], lambda side: _side(side, home, hours))
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(home, copy)
-    bare, before = ([_side(side, copy, hours) for _ in range(times)] for side in ("bare", "state"))
+    before = [_side("state", copy, hours) for _ in range(times)]
     runs = []
     for _ in range(3):  # what the first leaves for earlier versions goes when their time is over; then there is nothing
         runs.append(_side("maintain", copy, hours))
         age(copy)
     after = [_side("state", copy, hours) for _ in range(times)]
+    opening = [_side("open", copy, hours) for _ in range(times)]
     shutil.rmtree(copy)
     old, new = before[0].result, after[0].result
     if runs[-1].result["changed"]:
@@ -60,8 +63,8 @@ def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
                of(plans["process"], "seconds"), " s", most=2),
         Figure("data files after `maintain`", "partitions that have rows", "bounded: 1 ×",
                (new["files"] / new["partitions"],), " ×", most=1),
-        Figure("opening its predictions, with the checkpoints that `maintain` keeps", "without any", "bounded: < 1 ×",
-               ratios(of(after, "open"), of(bare, "open")), " ×", most=1),
+        Figure(f"opening a table of {hours:,} commits", "the same with no checkpoint", "bounded: ≤ 0.1 ×",
+               ratios(of(opening, "checked"), of(opening, "bare")), " ×", most=0.1),
     )  # fmt: skip
     sides = {
         "plan, the whole process": {"s": of(plans["process"], "seconds")},
@@ -70,13 +73,14 @@ def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
         "maintain": {"s": of(runs[:1], "seconds")},
         "maintain, the retention later": {"s": of(runs[1:2], "seconds")},
         "maintain, nothing to do": {"s": of(runs[2:], "seconds")},
-        "no checkpoint": {"s to open": of(bare, "open")},
+        f"{hours:,} commits, no checkpoint": {"s to open": of(opening, "bare")},
+        f"{hours:,} commits, the newest checkpoint": {"s to open": of(opening, "checked")},
         "before maintain": _lying(before),
         "after maintain": _lying(after),
     }
     said = (
-        f"{old['partitions']:,} partitions with rows in three tables; predictions have {old['commits']:,} commits of"
-        f" {old['bytes'] / old['commits']:,.0f} bytes on average",
+        f"{old['partitions']:,} partitions with rows in three tables; a commit of one of the predictions' has"
+        f" {opening[0].result['bytes']:,} bytes",
         "what stands once was measured once: counts are the same each time, `maintain` changes what it works on",
     )
     return Part(figures, sides, said)
@@ -101,8 +105,8 @@ def main() -> None:
         answer(**planned(words.home, words.hours))
     elif words.side in ("indexed", "unindexed"):
         answer(**pinned(words.home, words.hours, index=words.side == "indexed"))
-    elif words.side == "bare":
-        answer(open=opened_bare(words.home, words.hours))
+    elif words.side == "open":
+        answer(**opening_a_log(words.home, words.hours))
     else:
         answer(**(maintained(words.home) if words.side == "maintain" else state(words.home, words.hours)))
 
@@ -129,20 +133,22 @@ def pinned(home: Path, hours: int, *, index: bool) -> dict[str, float]:
     return {"seconds": seconds, "pinned": len(result.partitions)}
 
 
-def opened_bare(home: Path, hours: int) -> float:
-    """Seconds to open the predictions and list their files where no checkpoint lies beside the log."""
+def opening_a_log(home: Path, hours: int) -> dict[str, float]:
+    """Seconds to open a table of a commit for each hour, without a checkpoint and with one; bytes of a commit."""
+    from tasks.lake.checkpoints import EVERY
     from tasks.lake.delta import Snapshot
 
-    table = opened(home, hours)[1].table(PREDICTIONS)
-    log = home / "bare" / "_delta_log"
-    log.mkdir(parents=True)
-    for file in (Path(table.uri) / "_delta_log").glob("*.json"):
-        os.link(file, log / file.name)
-    began = time.perf_counter()
-    Snapshot(str(log.parent), table.version(), {}).files(None)
-    seconds = time.perf_counter() - began
-    shutil.rmtree(log.parent)
-    return seconds
+    _, lake, every = opened(home, hours)
+    table = home / "grown"
+    version = write_log(lake, every, table / "_delta_log")
+    found: dict[str, float] = {"bytes": (table / "_delta_log" / f"{version:020d}.json").stat().st_size}
+    for name in ("bare", "checked"):
+        began = time.perf_counter()
+        Snapshot(str(table), version, {}).files(None)
+        found[name] = time.perf_counter() - began
+        Snapshot(str(table), version - version % EVERY, {}).checkpoint()
+    shutil.rmtree(table)
+    return found
 
 
 def state(home: Path, hours: int) -> dict[str, float | str]:
@@ -173,8 +179,6 @@ def state(home: Path, hours: int) -> dict[str, float | str]:
         "data": sum(data),
         "commit_bytes": sum(commits.values()),
         "checkpoint_bytes": sum(log.values()) - sum(commits.values()),
-        "commits": predictions.version() + 1,
-        "bytes": sum(size for key, size in commits.items() if key.startswith(PREDICTIONS)),
         "partitions": sum(one[2] > 0 for one in entries),
         "rows": rows,
         "digest": digest(entries, contents),

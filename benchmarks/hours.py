@@ -1,9 +1,10 @@
 """A lake as a year of an hourly pipeline leaves it, for `benchmarks.hourly`; the same for the same size.
 
-All commits are made by the real `Table.replace`, with entries as the verbs write them. Two hourly sources: three
-quarters came as history, 248 partitions a commit, the rest one by one; each twentieth hour was restated. Twelve
-champions of two views. Predictions hour by hour, a commit for each; then a month of them again, as a repair does it,
-and a month in four small files each; and what killed runs left behind. All of it is older than the retention.
+All commits are made by the real `Table.replace`, with entries as the verbs write them. Two hourly sources and the
+predictions: seven eighths came as history, 248 partitions a commit, the rest one by one, as live runs make them.
+Each twentieth delivery was restated. Twelve champions of two views. A month of predictions was published again, as a
+repair does it, and a month lies in four small files each; and there is what killed runs left behind. All of it is
+older than the retention.
 """
 
 from __future__ import annotations
@@ -89,6 +90,25 @@ def age(home: Path) -> None:
             os.utime(file, (old, old))
 
 
+def write_log(lake: Lake, every: Sequence[Partition], folder: Path) -> int:
+    """A log as hour by hour leaves it, without data files and checkpoints: the last live commit under each hour's name.
+
+    Returns:
+        Its newest version.
+    """
+    table = lake.table(PREDICTIONS)
+    last = table.entries()[every[-1].key,]
+    texts = [lake.objects.get(table.log.key(version)).decode() for version in (0, last.version)]
+    (file,) = [one for one in table.files(version=last.version, keys=[last.key])]
+    folder.mkdir(parents=True)
+    (folder / f"{0:020d}.json").write_text(texts[0])
+    for number, one in enumerate(every, start=1):
+        name = file.path.rpartition("/")[2]
+        text = texts[1].replace(every[-1].key, one.key).replace(name, f"part-0-{digest(number)[:32]}.parquet")
+        (folder / f"{number:020d}.json").write_text(text)
+    return len(every)
+
+
 def digest(*facts: object) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -105,11 +125,10 @@ def _champions(spec: PipelineSpec, lake: Lake, every: Sequence[Partition]) -> No
 
 
 def _deliveries(spec: PipelineSpec, lake: Lake, name: str, every: Sequence[Partition]) -> None:
-    """A clean table: history in chunks, then hour by hour, then some hours restated three days later."""
+    """A clean table, and then some hours restated three days later."""
     source = spec.sources[name].source
     columns = arrow_schema(tables.clean_columns(source.columns))
     inputs = {tables.raw(name): 40, tables.quarantine(name): 40}
-    live = len(every) * 3 // 4
 
     def write(some: Sequence[Partition], revision: int, after: timedelta) -> None:
         entries, parts = {}, {}
@@ -122,16 +141,14 @@ def _deliveries(spec: PipelineSpec, lake: Lake, name: str, every: Sequence[Parti
             parts[key] = _rows(columns, {**values, "partition_key": [one.key] * ROWS, "revision": [revision] * ROWS})
         _replace(lake, tables.clean(name), tables.SOURCE_KEY, entries, parts, f"{name}__ingest/{some[0]}/{revision}")
 
-    for start in range(0, live, CHUNK):
-        write(every[start : min(start + CHUNK, live)], 1, timedelta())
-    for one in every[live:]:
-        write([one], 1, timedelta())
+    for some in _commits(every):
+        write(some, 1, timedelta())
     for start in range(0, len(every), CHUNK):
         write(every[start : start + CHUNK : 20], 2, timedelta(days=3))
 
 
 def _predictions(spec: PipelineSpec, lake: Lake, every: Sequence[Partition]) -> None:
-    """Hour by hour; then one month again, and another in four files each."""
+    """All hours; then one month again, and another in four files each."""
     columns = arrow_schema(tables.predictions_columns({"meter": "string"}, classes=False))
     events = [LedgerEvent.from_dict(event) for event in lake.ledger(NAME).events()]
     read = {tables.clean(name): lake.table(tables.clean(name)).version() for name in SOURCES}
@@ -150,13 +167,20 @@ def _predictions(spec: PipelineSpec, lake: Lake, every: Sequence[Partition]) -> 
             parts[one.key,] = _rows(columns, values)
         _replace(lake, PREDICTIONS, tables.PIPELINE_KEY, entries, parts, run_id, pieces)
 
-    for one in every:
-        write([one], f"hours__score/{one}/score")
+    for some in _commits(every):
+        write(some, f"hours__score/{some[0]}/score")
     month = len(every) // 12
     for start in range(0, month, CHUNK):
         end = min(start + CHUNK, month)
         write(every[start:end], f"hours__score/repair-{start}/score")
         write(every[month + start : month + end], f"hours__score/pieces-{start}/score", 4)
+
+
+def _commits(every: Sequence[Partition]) -> list[Sequence[Partition]]:
+    """History in chunks, and live partitions one by one."""
+    live = len(every) * 7 // 8
+    chunks = [every[start : min(start + CHUNK, live)] for start in range(0, live, CHUNK)]
+    return [*chunks, *([one] for one in every[live:])]
 
 
 def _rows(columns: pa.Schema, values: Mapping[str, object]) -> pa.Table:
