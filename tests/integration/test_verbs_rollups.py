@@ -52,10 +52,15 @@ AMOUNTS = "select shop, amount from arrivals join orders using (order_id)"
 FROM_DRIVER = "select shop, max(amount) as most, partition_start() as day from orders group by shop"
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Two pipelines with the same features, one through rollups; three weeks of January, clean. Copy before use."""
+    return make_both(tmp_path_factory.mktemp("loaded"))
+
+
 @pytest.fixture
-def both(tmp_path) -> Project:
-    """Two pipelines with the same features, one through rollups; three weeks of January, clean."""
-    return make_both(tmp_path)
+def both(loaded: Project, tmp_path: Path) -> Project:
+    return loaded.copy(tmp_path)
 
 
 def make_both(folder: Path, *, live: bool = False) -> Project:
@@ -167,11 +172,11 @@ def test_a_restated_partition_has_a_piece_for_each_cut_that_sees_it_differently(
     assert sorted(one["arrivals"] for one in ninth) == [[["2024-01-09", 1]], [["2024-01-09", 2]]]
 
 
-def test_a_partition_that_came_late_is_in_no_piece_of_a_cut_before_it(tmp_path):
-    project = make_both(tmp_path, live=True)
+def test_a_partition_that_came_late_is_in_no_piece_of_a_cut_before_it(both: Project):
+    project = both
     for name in ("orders", "arrivals"):
         source = project.settings.config / "sources" / name / "source.yaml"
-        source.write_text(source.read_text() + f"history: 2025-01-01\nmanifest: '{{landing}}/{name}.json'\n")
+        source.write_text(source.read_text() + f"manifest: '{{landing}}/{name}.json'\n")
     shutil.rmtree(project.settings.home / "lake")
     moments = {str(date(2024, 1, day)): f"2024-01-{day + 1:02}T07:00:00Z" for day in range(1, 22)}
     late = moments | {"2024-01-08": "2024-01-11T20:00:00Z"}  # known three days late
@@ -192,7 +197,7 @@ def test_a_range_that_needs_more_than_may_be_held_is_computed_in_groups_to_the_s
 
 def make_copy(project: Project) -> Project:
     """The same sources, with nothing computed from them yet."""
-    copy = project.copy(project.folder.parent / f"{project.folder.name}-copy")
+    copy = project.copy(project.folder.with_name(f"{project.folder.name}-copy"))
     shutil.rmtree(copy.settings.home / "lake" / ROLLED)
     return copy
 
