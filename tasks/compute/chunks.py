@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.compute.cluster import SAME
 from tasks.compute.same import code_digest
 from tasks.compute.turn import alive
 from tasks.errors import ClusterError, NoPlaceError
@@ -200,7 +201,7 @@ def check_workers(place: Spread, *, sees: Callable[[Path], bool], what: str) -> 
     answers = {address: answer for address, answer in told.items() if not isinstance(answer, OSError)}  # lost just now
     for address, answer in answers.items():
         if isinstance(answer, ImportError | AttributeError):
-            raise NoPlaceError(f"Dask worker {address} has no Millrace, or another one: {answer}", hint=_SAME)
+            raise NoPlaceError(f"Dask worker {address} has no Millrace, or another one: {answer}", hint=SAME)
         if isinstance(answer, BaseException):
             raise NoPlaceError(f"Dask worker {address} can't do it: {answer}") from answer
         _check_code(address, answer[0])
@@ -213,12 +214,9 @@ def check_workers(place: Spread, *, sees: Callable[[Path], bool], what: str) -> 
     return min(limits, default=None)
 
 
-_SAME = "install the same release on the workers and start them anew"
-
-
 def _check_code(address: str, digest: str) -> None:
     if digest != code_digest():
-        raise NoPlaceError(f"Dask worker {address} runs another Millrace than this process", hint=_SAME)
+        raise NoPlaceError(f"Dask worker {address} runs another Millrace than this process", hint=SAME)
 
 
 def _tell(sees: Callable[[Path], bool], dask_worker: Any) -> tuple[str, bool, int | None]:

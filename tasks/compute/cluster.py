@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger(__name__)
+SAME = "install the same release for the scheduler and its workers, and start them anew"
+"""What helps where outside processes run another Millrace."""
 _PATIENCE = 30.0
 """Seconds to wait for the first worker of an outside scheduler."""
 
@@ -96,6 +98,12 @@ def open_cluster(
         except (OSError, RuntimeError, TimeoutError) as error:
             where = f"at {scheduler}" if scheduler else "of local processes"
             raise ClusterError(f"no Dask cluster {where}: {error}", hint="see the log above for the workers") from error
+        except (ImportError, AttributeError) as error:
+            if scheduler is None:
+                raise
+            raise NoPlaceError(
+                f"the scheduler at {scheduler} or a worker of its has no Millrace, or another one: {error}", hint=SAME
+            ) from error
         _log.info("Dask: %d worker(s) of %d thread(s) on %s", place.workers, place.threads, place.device)
         yield place
 

@@ -143,15 +143,14 @@ def test_features_on_two_workers_lie_in_one_version(february: Project, alone: Pr
     check_each_published_once(february, alone)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_killed_workers_chunk_is_done_again_and_published_once(
-    february: Project, alone: Project, workers: DaskProcesses, moment: str
+    february: Project, alone: Project, workers: DaskProcesses
 ):
-    """Killed at the commit of its predictions, the second of its two: before it, or behind it and before it could say so."""
+    """Killed behind the commit of its predictions, the second of its two, and before it could say so."""
     with workers.client() as client:
         client.wait_for_workers(2, timeout=90)
         victim = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
-        client.run(_arm, COMMIT, moment, 2, workers=[victim])
+        client.run(_arm, COMMIT, "after", 2, workers=[victim])
     scored = ended(score(february, workers))
     assert scored.code == 0, scored.err
     assert f"worker {victim} was lost: score-late_orders-2024-02-" in scored.err
@@ -300,14 +299,16 @@ def test_workers_of_another_millrace_or_of_another_lake_are_refused(
         scheduler=workers.address, workers=1, threads=1, memory_limit="auto", gpus=0, workdir=tmp_path
     ) as place, pytest.raises(NoPlaceError, match="does not see the lake"):  # fmt: skip
         check_workers(place, sees=partial(nowhere.holds, "late_orders/views/v.json"), what="the lake")
-    other = tmp_path / "other"
-    shutil.copytree(REPOSITORY / "tasks", other / "tasks")
-    shutil.copytree(REPOSITORY / "tests" / "support", other / "tests" / "support")
+    other, none = tmp_path / "other", tmp_path / "none"
+    for name in ("tasks", "tests/support"):
+        shutil.copytree(REPOSITORY / name, other / name)
     (other / "tasks" / "score.py").write_text((other / "tasks" / "score.py").read_text() + "\n# another release\n")
-    (tmp_path / "dask").mkdir()
-    with dask_processes(tmp_path / "dask", workers=1, environment={"PYTHONPATH": str(other)}) as others:
-        refused = ended(score(february, others))
-    assert refused.code != 0
-    error = json.loads(refused.out)["error"]
-    assert error["type"] == "NoPlaceError" and "runs another Millrace than this process" in error["message"]
+    (none / "tasks").mkdir(parents=True)
+    (none / "tasks" / "__init__.py").touch()
+    for path, words in ((other, "runs another Millrace than this process"), (none, "has no Millrace")):
+        (path / "dask").mkdir()
+        with dask_processes(path / "dask", workers=1, environment={"PYTHONPATH": str(path)}) as processes:
+            refused = ended(score(february, processes))
+        error = json.loads(refused.out)["error"]
+        assert refused.code != 0 and error["type"] == "NoPlaceError" and words in error["message"], refused.err
     assert february.version(PREDICTIONS) == -1
