@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ class Outside:
             key = view_key(whole.spec.pipeline, next(iter(whole.views)))
             sees = partial(whole.lake.holds, key)
             memory = check_workers(place, sees=sees, what=f"{key} in the lake at {whole.lake.uri}")
-            parts = _parts(whole, lake, place.workers, memory)
+            parts = cut_parts(whole, lake, workers=place.workers, memory=memory)
             chunks = [Chunk(f"{verb}-{whole.spec.pipeline}-{_name(part)}", partial(work, part)) for part in parts]
             self.say(
                 f"{verb}: {len(whole.partitions)} partitions in {len(chunks)} chunks on {place.workers} Dask workers"
@@ -126,13 +126,12 @@ class Outside:
             with alone(place.client, f"{verb}-{uuid.uuid4().hex}", waits=waits):
                 return parts, do_chunks(place, chunks, ended=ended)
 
-    @contextmanager
-    def _workers(self) -> Iterator[Spread]:
+    def _workers(self) -> AbstractContextManager[Spread]:
         from tasks.compute.cluster import Tls, open_cluster
 
         settings = self.settings
         files = (settings.dask_tls_ca, settings.dask_tls_cert, settings.dask_tls_key)
-        with open_cluster(
+        return open_cluster(
             scheduler=settings.dask_scheduler,
             workers=settings.workers,
             threads=settings.threads,
@@ -141,12 +140,16 @@ class Outside:
             workdir=settings.home / "dask",
             stall=settings.train_stall,
             tls=Tls(*files) if all(files) else None,
-        ) as place:
-            yield place
+        )
 
 
-def _parts(whole: Part, lake: Lake, workers: int, memory: int | None) -> list[Part]:
-    """The chunks' parts, in order."""
+def cut_parts(whole: Part, lake: Lake, *, workers: int, memory: int | None) -> list[Part]:
+    """The parts that a range is cut into, in order.
+
+    Args:
+        workers: how many there are.
+        memory: bytes that one of them may take; None for no limit.
+    """
     spec, wanted = whole.spec, whole.partitions
     length = (wanted[-1].end - wanted[0].start) / len(wanted)
     lookback = (wanted[0].start - spec.lookback.before(wanted[0].start, spec.timezone)) / length

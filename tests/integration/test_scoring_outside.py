@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.command.outside import cut_parts
 from tasks.command.part import LakeAt, Part, score_part, sql_memory
 from tasks.compute.chunks import Desk, check_workers
 from tasks.compute.cluster import open_cluster
@@ -266,6 +267,30 @@ def test_a_chunk_that_is_done_again_finds_its_own_commit_although_others_came_af
     assert again.partitions == first.partitions
     assert {one.status for one in again.partitions} == {"published"}
     assert set(february.objects()) == set(before)  # no version, no data file
+
+
+def test_a_range_is_cut_into_parts_that_together_are_the_range_and_fit_the_workers_memory(february: Project):
+    spec = load_pipeline(february.settings.config, "late_orders")
+    pin = february.run("pin", "late_orders", RANGE)
+    days = tuple(span("day", spec.timezone, RANGE))
+    where = LakeAt.of(february.settings)
+    # as where the champion's view changes on the ninth
+    views = {"old": [one.key for one in days[:6]], "new": [one.key for one in days[6:]]}
+    whole = Part(spec, days, views, pin.snapshots, where, RunRef("the-run"), pin)
+
+    def lengths(memory: int | None) -> list[int]:
+        parts = cut_parts(whole, february.lake, workers=2, memory=memory)
+        assert [one for part in parts for one in part.partitions] == list(days)
+        assert [one for part in parts for one in part.pin.partitions] == list(pin.partitions)
+        for part in parts:
+            keys = [one.key for one in part.partitions]
+            assert [one.key for one in part.pin.partitions] == keys
+            assert sorted(key for named in part.views.values() for key in named) == keys
+            assert all(set(named) <= set(views[view]) for view, named in part.views.items())
+        return [len(part.partitions) for part in parts]
+
+    assert lengths(None) == lengths(2**30) == [3, 3, 3, 3]
+    assert lengths(1) == [1] * DAYS
 
 
 def test_features_are_held_to_the_memory_of_who_computes_them(february: Project):
