@@ -276,7 +276,7 @@ def test_a_range_is_cut_into_parts_that_together_are_the_range_and_fit_the_worke
     where = LakeAt.of(february.settings)
     # as where the champion's view changes on the ninth
     views = {"old": [one.key for one in days[:6]], "new": [one.key for one in days[6:]]}
-    whole = Part(spec, days, views, pin.snapshots, where, RunRef("the-run"), pin)
+    whole = Part(spec, days, views, pin.snapshots, where, RunRef("the-run"), 1_000, pin)
 
     def lengths(memory: int | None) -> list[int]:
         parts = cut_parts(whole, february.lake, workers=2, memory=memory)
