@@ -82,11 +82,12 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
     Returns:
         The model, from the first process of the communicator; None from the others.
     """
-    import xgboost
+    kept = read_ahead(job, hand, folder=folder)
+    import xgboost  # while the first batches are read
     from xgboost import collective
 
     with xgboost.config_context(nthread=threads, verbosity=1):
-        matrix = quantised(job, hand, threads=threads, folder=folder, report=report)
+        matrix = quantised(job, kept, threads=threads, folder=folder, report=report)
         report("reading")
         booster, history = grow(job, matrix, watched=matrix, threads=threads, report=report)
         first = collective.get_rank() == 0
@@ -146,19 +147,29 @@ def _scores(text: str) -> list[tuple[str, float]]:
     return found
 
 
+def read_ahead(job: Job, hand: Sequence[RowGroup], *, folder: Path) -> KeptBatches:
+    """The batches of a hand for `quantised`, which closes them; their reading begins at once.
+
+    Args:
+        folder: a scratch folder of this matrix's own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return KeptBatches(hand, job.data, job.encoding, whole=job.whole, folder=folder)
+
+
 def quantised(
     job: Job,
-    hand: Sequence[RowGroup],
+    kept: KeptBatches,
     *,
     threads: int,
     folder: Path,
     report: Report,
     ref: xgboost.DMatrix | None = None,
 ) -> xgboost.DMatrix:
-    """The quantised matrix of a hand of row groups.
+    """The quantised matrix of batches, which are closed then.
 
     Args:
-        folder: a scratch folder of this matrix's own.
+        folder: theirs.
         ref: the matrix whose quantiles it takes; None for its own.
     """
     import xgboost
@@ -187,7 +198,6 @@ def quantised(
         def reset(self) -> None:
             self.place = 0
 
-    folder.mkdir(parents=True, exist_ok=True)
     kind = xgboost.ExtMemQuantileDMatrix if job.external else xgboost.QuantileDMatrix
-    with closing(KeptBatches(hand, job.data, job.encoding, whole=job.whole, folder=folder)) as kept:
+    with closing(kept):
         return kind(Batches(), ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)

@@ -29,6 +29,8 @@ class KeptBatches:
     def __init__(
         self, hand: Sequence[RowGroup], data: TrainingData, encoding: Encoding, *, whole: bool, folder: Path
     ) -> None:
+        import pyarrow.parquet  # noqa: F401  not in the threads, beside an import of XGBoost in this one
+
         self._hand = batches_of(hand, batch_rows(len(encoding.columns)))
         self._data, self._encoding, self._whole, self._folder = data, encoding, whole, folder
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read-and-encode")

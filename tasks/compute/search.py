@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.compute.boosting import Job, Report, device_of, grow, quantised
+from tasks.compute.boosting import Job, Report, device_of, grow, quantised, read_ahead
 from tasks.compute.encoding import Encoding
 from tasks.compute.machine import resident
 from tasks.compute.metrics import metric
@@ -142,8 +142,10 @@ def make_trials(search: _Search, *, threads: int, folder: Path, report: Report, 
     hunt, job = search.hunt, search.job
     with xgboost.config_context(nthread=threads, verbosity=1):
         make = partial(quantised, job, threads=threads, report=report)
-        matrix = make(search.learning, folder=folder / "learning")
-        watched = make(search.judging, folder=folder / "judging", ref=matrix)
+        mine = folder / "learning"
+        matrix = make(read_ahead(job, search.learning, folder=mine), folder=mine)
+        mine = folder / "judging"
+        watched = make(read_ahead(job, search.judging, folder=mine), folder=mine, ref=matrix)
         _check(job, hunt, matrix.get_label(), watched.get_label())
         done = hunt.kept.done(hunt.trials)
         while len(done) < hunt.trials:
