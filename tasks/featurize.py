@@ -81,7 +81,8 @@ def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_t
     sources = _Sources(values["sources"], snapshots, lake)
     work = _Work(spec, values, seen, delivered, snapshots, sources, lake, run, threads, rows_at_a_time, memory_limit)
     fresh: set[str] = set()
-    for number in range(1, ROUNDS + 1):
+    lost, least = 0, len(partitions) + 1
+    while True:
         pinned = table.version()
         entries = table.entries(version=pinned)
         outcomes, todo = {}, []
@@ -91,22 +92,27 @@ def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_t
                 outcomes[partition.key] = Featurized(partition.key, entry.meta["entities"], entry.rows)
             else:
                 todo.append(partition)
+        if not todo:  # one version that holds all of them: what others overwrote between two groups is done again
+            return pinned, outcomes, len(fresh)
+        lost, least = (0, len(todo)) if len(todo) < least else (lost + 1, least)
+        if lost == ROUNDS:
+            raise SupersededError(
+                f"table {table.name!r}: {todo[0].key} was written by another run {ROUNDS} times, from other deliveries",
+                hint="pin again: the newer snapshots stand",
+            )
         ended = len(partitions) - len(todo)
         try:
-            for group in groups(todo, needs=work.needs, weight=sources.rows, limit=rows_at_a_time):
+            for group in groups(todo, needs=work.holds, weight=work.weigh, limit=rows_at_a_time):
 
                 def progressed(done: int, ended: int = ended) -> None:
                     progress(ended + done, len(partitions))
 
                 found, pinned = work.compute(group, table, pinned, progressed)
-                outcomes |= found
                 fresh |= set(found)
                 ended += len(found)
-            return pinned, outcomes, len(fresh)
         except SupersededError:
             # Features follow from what is visible, so whoever computed them, they are the same: look again.
-            if number == ROUNDS:
-                raise
+            continue
 
 
 def _check_complete(view: str, spec: PipelineSpec, seen) -> None:
@@ -136,6 +142,7 @@ class _Work:
         self.rollups = {name: one for name, one in rollups.items() if name in read}
         declared = {name: use.source for name, use in spec.sources.items()}
         self.pieces = {name: Pieces(one, declared) for name, one in self.rollups.items()}
+        self.kept: dict[str, dict] = {}
 
     def digest(self, partition: Partition) -> str:
         """Names what the partition sees."""
@@ -148,6 +155,23 @@ class _Work:
         seen, driver = self.seen[partition.key], self.spec.driver.name
         needed = {(name, pair) for name in self.read for pair in seen[name].revisions}
         return needed | {(driver, pair) for pair in self._driving(partition)}
+
+    def holds(self, partition: Partition) -> set[Needed | tuple[str, Piece]]:
+        """What is in memory while the partition is computed: the revisions that its SQL reads, and rollups' pieces."""
+        seen = self.seen[partition.key]
+        return self.needs(partition) | {(name, one) for name, found in self.pieces.items() for one in found.seen(seen)}
+
+    def weigh(self, held: Needed | tuple[str, Piece]) -> int:
+        """How many rows that is; of a piece that is not there yet, as many as its source partition has, at most."""
+        name, what = held
+        if not isinstance(what, Piece):
+            return self.sources.rows((name, what))
+        if name not in self.kept:
+            table = self.lake.table(tables.rollup(self.spec.pipeline, self.rollups[name].id))
+            self.kept[name] = table.entries()
+        entry = self.kept[name].get((what.key, what.made_of))
+        over = self.rollups[name].over
+        return entry.rows if entry else sum(self.sources.rows((over, pair)) for pair in dict(what.inputs)[over])
 
     def compute(
         self, group: list[Partition], table, pinned: int, progressed: Callable[[int], None]

@@ -25,7 +25,11 @@ def source_tables(source: str) -> tuple[str, ...]:
 def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
     """The tables of a pipeline: features and rollups of every view that was ever published, and predictions."""
     folder = f"{pipeline}/views/"
-    views = [info.key.removeprefix(folder).removesuffix(".json") for info in lake.objects.list(folder)]
+    views = [
+        info.key.removeprefix(folder).removesuffix(".json")
+        for info in lake.objects.list(folder)
+        if info.key.endswith(".json")
+    ]
     rollups = {one["id"] for view in views for one in load_view(lake, pipeline, view).get("rollups", {}).values()}
     return (
         *(tables.rollup(pipeline, one) for one in sorted(rollups)),

@@ -57,19 +57,20 @@ def rollup_rows(
         SqlError: the SQL fails, or a number is infinite.
     """
     table = lake.table(tables.rollup(pipeline, rollup.id))
-    for number in range(1, ROUNDS + 1):
+    lost, least = 0, len(pieces) + 1
+    while True:
         version = table.version()
         there = table.entries(version=version)
         todo = [piece for piece in pieces if (piece.key, piece.made_of) not in there]
+        lost, least = (0, len(todo)) if len(todo) < least else (lost + 1, least)
         try:
             for group in groups(todo, needs=needs, weight=weigh, limit=limit):
                 version = _compute(rollup, group, deliveries, read, inputs, table, version, run, threads, memory_limit)
             return _read(rollup, list(pieces), table, version), version
         except SupersededError:
             # A piece follows from what it is made of, so whoever computed it, it is the same: look again.
-            if number == ROUNDS:
+            if lost == ROUNDS:
                 raise
-    raise AssertionError
 
 
 def needs(piece: Piece) -> list[Needed]:

@@ -19,7 +19,7 @@ def publish_view(*, spec: PipelineSpec, sql: str, rollups: Mapping[str, str], fi
 
     Args:
         rollups: rollup SQL by name.
-        file: of the feature SQL; those of the rollups lie in `rollups/` beside it.
+        file: of the feature SQL, which ends as the spec names it; the rollups lie in `rollups/` beside the spec.
 
     Raises:
         SqlError: the SQL is not deterministic, reaches outside its views or lacks the entity.
@@ -37,9 +37,9 @@ def describe_view(spec: PipelineSpec, sql: str, rollups: Mapping[str, str], file
     from tasks.sql.rollups import describe_rollup
     from tasks.sql.views import view_id
 
-    folder = file.rpartition("/")[0]
+    folder = file.removesuffix(spec.features)
     found = {
-        name: describe_rollup(name, text, spec=spec, file=f"{folder}/rollups/{name}.sql")
+        name: describe_rollup(name, text, spec=spec, file=f"{folder}rollups/{name}.sql")
         for name, text in rollups.items()
     }
     sources = {name: dict(use.source.columns) for name, use in spec.sources.items()}

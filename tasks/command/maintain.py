@@ -46,7 +46,10 @@ def table_names(settings: Settings, names: list[str], lake: Lake) -> list[str]:
     pipelines = pipeline_names(settings.config)
     for name in names or pipelines:
         if name in pipelines:
-            found |= dict.fromkeys(pipeline_tables(name, lake))
+            try:
+                found |= dict.fromkeys(pipeline_tables(name, lake))
+            except MillraceError as error:  # the others' tables are maintained all the same
+                say(f"millrace: {error}")
     for name in names or _every_source(settings):
         if name not in pipelines:
             found |= dict.fromkeys(source_tables(name))

@@ -29,10 +29,11 @@ class LakeAt:
     uri: str
     s3_endpoint: str | None
     s3_region: str
+    history_days: float
 
     @classmethod
     def of(cls, settings: Settings) -> LakeAt:
-        return cls(settings.lake_uri, settings.s3_endpoint, settings.s3_region)
+        return cls(settings.lake_uri, settings.s3_endpoint, settings.s3_region, settings.history_days)
 
     def open(self, home: Path) -> Lake:
         """The lake, from a worker.
@@ -40,7 +41,8 @@ class LakeAt:
         Args:
             home: for its index and what waits to be uploaded.
         """
-        return open_lake(Settings(home=home, lake=self.uri, s3_endpoint=self.s3_endpoint, s3_region=self.s3_region))
+        there = {"lake": self.uri, "s3_endpoint": self.s3_endpoint, "s3_region": self.s3_region}
+        return open_lake(Settings(home=home, history_days=self.history_days, **there))
 
     def holds(self, key: str, home: Path) -> bool:
         """Whether an object is there: another lake of the same name does not have it."""
@@ -78,6 +80,7 @@ def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
     """The features of a part, committed."""
     from tasks.featurize import featurize
 
+    threads = min(desk.threads, len(part.partitions))
     return featurize(
         spec=part.spec,
         partitions=part.partitions,
@@ -85,10 +88,10 @@ def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
         snapshots=part.snapshots,
         lake=part.lake.open(desk.folder),
         run=part.run,
-        threads=desk.threads,
+        threads=threads,
         rows_at_a_time=part.feature_rows,
         progress=lambda done, total: desk.check(),
-        memory_limit=sql_memory(desk.memory, desk.threads),
+        memory_limit=sql_memory(desk.memory, threads),
     )
 
 

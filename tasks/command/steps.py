@@ -172,6 +172,7 @@ class Steps:
         from tasks.featurize import featurize
 
         done = self._outside().featurize(spec, lake, wanted, views, snapshots) if self._spreads(wanted) else 0
+        threads = min(self.settings.threads, len(wanted))  # the memory is for those sessions that run
         # Of what the workers committed, this looks up one version that holds all, and computes what was overwritten.
         found = featurize(
             spec=spec,
@@ -180,10 +181,10 @@ class Steps:
             snapshots=snapshots,
             lake=lake,
             run=self.run,
-            threads=self.settings.threads,
+            threads=threads,
             rows_at_a_time=self.settings.feature_rows,
             progress=self.progress,
-            memory_limit=sql_memory(free_memory(), self.settings.threads),
+            memory_limit=sql_memory(free_memory(), threads),
         )
         return replace(found, computed=found.computed + done)
 

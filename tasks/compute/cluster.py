@@ -97,7 +97,10 @@ def open_cluster(
                 place = _local(stack, workers, threads, memory_limit, gpus or (), workdir, stall)
         except (OSError, RuntimeError, TimeoutError) as error:
             where = f"at {scheduler}" if scheduler else "of local processes"
-            raise ClusterError(f"no Dask cluster {where}: {error}", hint="see the log above for the workers") from error
+            raise ClusterError(
+                f"no Dask cluster {where}: {error}",
+                hint="is the scheduler there, and reached from here? of a local cluster the log tells more",
+            ) from error
         except (ImportError, AttributeError) as error:
             if scheduler is None:
                 raise

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
+from tasks.compute.same import code_digest
 from tasks.compute.single import portable
 from tasks.compute.turn import QUIET_SECONDS, alive, alone, start_tracker
 from tasks.errors import ClusterError, TrainingError
@@ -236,6 +237,7 @@ def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, name: st
     from distributed import get_worker
     from xgboost.dask import CommunicatorContext
 
+    code_digest()  # from the files that are being loaded: they may be replaced under a worker that lives on
     worker = get_worker()
     key = worker.get_current_task()
 

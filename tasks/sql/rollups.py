@@ -100,6 +100,11 @@ def _columns(sql: str, sources: Mapping[str, Mapping[str, str]], file: str) -> d
         found = bound(session, sql, sources, file)
     finally:
         session.close()
-    for name, _ in found:
+    for name, kind in found:
         check_name(name, file, reserved=("partition_key", "made_of", "revision"))
+        if kind.startswith("TIME") and kind not in TEMPORAL:
+            raise SqlError(
+                f"{file}: the column {name!r} is of type {kind}, which is not kept",
+                hint="cast it to TIMESTAMP, or to TIMESTAMPTZ",
+            )
     return {name: TEMPORAL.get(kind) or feature_type(file, name, kind) for name, kind in found}

@@ -85,7 +85,10 @@ def explained(file: str):
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise SqlError(f"{file}: {_first(error)}", hint="raise the memory limit, or shorten the lookback") from error
+        raise SqlError(
+            f"{file}: {_first(error)}",
+            hint="give it more memory or fewer threads (MILLRACE_THREADS), or shorten the lookback",
+        ) from error
     except duckdb.Error as error:
         raise SqlError(f"{file}: {_first(error)}") from error
 

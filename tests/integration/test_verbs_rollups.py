@@ -6,13 +6,15 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from tasks.command.check import check
+from tasks.command.maintain import table_names
 from tasks.command.steps import Steps
 from tasks.domain import tables
 from tasks.domain.partition import Partition, span
@@ -87,24 +89,34 @@ def write_rollups(folder, **rollups: tuple[str, str]) -> None:
         (folder / "rollups" / f"{name}.sql").write_text(sql)
 
 
-def featurized(project: Project, name: str, days: str) -> tuple[list[dict], str]:
-    """The features of days as the tables stand, and the view's id."""
+def featurized(
+    project: Project,
+    name: str,
+    days: str,
+    *,
+    snapshots: dict[str, int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[dict], str]:
+    """The features of days as the tables stand, or stood, at the version that is handed on; and the view's id."""
     spec = load_pipeline(project.settings.config, name)
-    steps = Steps(project.settings, RunRef("test", 1, "tester"), lambda text: None, lambda done, total: None)
+    steps = Steps(project.settings, RunRef(uuid.uuid4().hex, 1, "tester"), lambda text: None, progress)
     view = steps.view(spec, project.lake)
     wanted: Sequence[Partition] = span(spec.grain, spec.timezone, days)
     result = featurize(
         spec=spec,
         partitions=wanted,
         views={view: [one.key for one in wanted]},
-        snapshots=versions(project),
+        snapshots=snapshots or versions(project),
         lake=project.lake,
         run=steps.run,
         threads=2,
         rows_at_a_time=project.settings.feature_rows,
+        progress=progress,
     )
     assert [one.key for one in result.partitions] == [one.key for one in wanted]
-    return project.rows(tables.features(name, view), *[(one.key,) for one in wanted]), view
+    table = tables.features(name, view)
+    rows = project.table(table).read(version=result.versions[table], keys=[(one.key,) for one in wanted])
+    return sorted(rows.to_pylist(), key=lambda row: json.dumps(row, sort_keys=True)), view
 
 
 def versions(project: Project) -> dict[str, int]:
@@ -192,7 +204,54 @@ def test_a_range_that_needs_more_than_may_be_held_is_computed_in_groups_to_the_s
     whole, view = featurized(both, ROLLED, DAYS)
     few = with_settings(make_copy(both), feature_rows=200)
     assert featurized(few, ROLLED, DAYS)[0] == whole
-    assert few.version(tables.features(ROLLED, view)) > both.version(tables.features(ROLLED, view))
+    # a day's 40 orders, 5 shops and 135 rows of rollups: no two days fit, and each is a commit
+    assert few.version(tables.features(ROLLED, view)) == 15
+    assert both.version(tables.features(ROLLED, view)) == 1
+
+
+def test_a_run_that_is_overtaken_in_every_group_takes_what_the_others_computed(both: Project):
+    few = with_settings(both, feature_rows=1)
+    days = [one.key for one in span("day", "America/New_York", DAYS)]
+    overtaken = []
+
+    def overtake(done: int, total: int) -> None:
+        day = days[done - 1]
+        if day not in overtaken:
+            overtaken.append(day)
+            featurized(few, ROLLED, day)
+
+    rows, _ = featurized(few, ROLLED, DAYS, progress=overtake)
+    assert overtaken == days
+    assert rows == featurized(both, PLAIN, DAYS)[0]
+
+
+def test_what_another_run_overwrites_between_two_groups_is_not_handed_on(tmp_path):
+    both = make_both(tmp_path, live=True)
+    few = with_settings(both, feature_rows=1)
+    pinned, two = versions(both), "2024-01-11..2024-01-12"
+    known, _ = featurized(both, PLAIN, two)
+    once: list[int] = []
+
+    def overwrite(done: int, total: int) -> None:
+        if done == 2 and not once:  # the first day's group is committed
+            once.append(done)
+            restate(both, date(2024, 1, 9), at=datetime(2024, 1, 10, 12, tzinfo=UTC))
+            assert featurized(few, ROLLED, "2024-01-11")[0] != [one for one in known if one["partition_key"][-1] == "1"]
+
+    assert featurized(few, ROLLED, two, snapshots=pinned, progress=overwrite)[0] == known
+    assert once
+
+
+def test_maintenance_of_the_others_goes_on_beside_a_view_that_is_torn(both: Project, capsys):
+    _, view = featurized(both, ROLLED, "2024-01-10")
+    views = both.settings.home / "lake" / ROLLED / "views"
+    (views / ".DS_Store").write_bytes(b"x")
+    name = pieces(both, view).name
+    assert name in table_names(both.settings, [], both.lake)
+    (views / "abc.json").write_text("{")
+    named = table_names(both.settings, [], both.lake)
+    assert name not in named and tables.clean("orders") in named
+    assert "abc.json is no JSON" in capsys.readouterr().err
 
 
 def make_copy(project: Project) -> Project:

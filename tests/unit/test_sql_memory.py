@@ -30,5 +30,5 @@ def test_sql_within_its_memory_is_computed():
 
 
 def test_sql_beyond_its_memory_fails_and_says_so():
-    with pytest.raises(SqlError, match="raise the memory limit"):
+    with pytest.raises(SqlError, match="fewer threads"):
         pairs("8MiB")
