@@ -28,6 +28,7 @@ from tasks.errors import ClusterError
 from tasks.lake.objects import FolderStore
 from tests.support.cluster_checks import FEATURES, binary, rows, write
 from tests.support.dask_processes import ROOT
+from tests.support.kills import words_of
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -82,19 +83,12 @@ def test_a_block_that_fails_leaves_no_process_behind(tmp_path):
         assert len(started) >= 2
         raise RuntimeError("on purpose")
     # Python's own resource tracker lives as long as the process that asked for it.
-    assert _gone([child for child in started if "resource_tracker" not in " ".join(_command(child))])
+    assert _gone([child for child in started if "resource_tracker" not in " ".join(words_of(child))])
     assert not list((tmp_path / "dask").glob("dask-scratch-space/worker-*"))
 
 
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-
-
 def _spawned(process: psutil.Process) -> list[int]:
-    return [child.pid for child in process.children() if "spawn_main" in " ".join(_command(child))]
+    return [child.pid for child in process.children() if "spawn_main" in " ".join(words_of(child))]
 
 
 def _kill(pid: int, seen: Callable[[], bool]) -> None:

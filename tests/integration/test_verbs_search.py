@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tasks.errors import ClusterError
+from tests.support.kills import words_of
 from tests.support.pipelines import write_config
 from tests.support.project import Project, with_settings
 
@@ -112,9 +113,8 @@ def test_a_search_killed_in_the_middle_goes_on_with_what_was_done(first_champion
     def kill_after_two_trials() -> None:
         while len(list(kept.glob("*/trials/*.json"))) < 2:
             time.sleep(0.02)
-        os.kill(
-            next(c.pid for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())), signal.SIGKILL
-        )
+        children = psutil.Process().children()
+        os.kill(next(child.pid for child in children if "spawn_main" in " ".join(words_of(child))), signal.SIGKILL)
 
     threading.Thread(target=kill_after_two_trials, daemon=True).start()
     with pytest.raises(ClusterError, match="ended by itself .exit status -9."):

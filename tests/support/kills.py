@@ -239,7 +239,7 @@ def _strike(kill: Kill, living: set[psutil.Process], step: _Command | _Task, out
         outside.kill_worker(kill.seed)
     else:
         others = {"resource_tracker", NAME}  # Python's own helper, and the step itself
-        trainers = sorted(one.pid for one in living if not any(word in " ".join(_words(one)) for word in others))
+        trainers = sorted(one.pid for one in living if not any(word in " ".join(words_of(one)) for word in others))
         psutil.Process(trainers[kill.seed % len(trainers)]).kill()
 
 
@@ -286,7 +286,8 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-def _words(process: psutil.Process) -> list[str]:
+def words_of(process: psutil.Process) -> list[str]:
+    """A process's command line; nothing where it is gone, or dead and not yet waited for."""
     with suppress(psutil.Error):
         return process.cmdline()
     return []
