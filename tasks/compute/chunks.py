@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.compute.cluster import SAME
 from tasks.compute.same import code_digest
-from tasks.compute.turn import alive
+from tasks.compute.turn import alive, given_up
 from tasks.errors import ClusterError, NoPlaceError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ _PATIENCE = 60.0
 """Seconds without any worker, after all of them were lost, until the call gives up."""
 _TRIES = 3
 """How many workers a chunk may cost."""
-_LEAVING = ("closing", "closing_gracefully", "closed", "failed")
-"""A Dask worker's status when it ends."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +233,7 @@ def _on_worker(work: Callable[[Desk], Any], code: str) -> Any:
     key = worker.get_current_task()
 
     def check() -> None:
-        task = worker.state.tasks.get(key)
-        if task is None or task.state == "cancelled" or worker.status.name in _LEAVING:
-            # Dask forgets the task, but would let its thread go on to the end
+        if given_up(worker, key):
             raise ClusterError("the chunk was given up: nobody waits for it any more")
 
     return work(Desk(_folder(worker), worker.state.nthreads, worker.memory_manager.memory_limit or None, check))

@@ -22,7 +22,7 @@ from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
 from tasks.compute.same import code_digest
 from tasks.compute.single import portable
-from tasks.compute.turn import QUIET_SECONDS, alive, alone, start_tracker
+from tasks.compute.turn import QUIET_SECONDS, alive, alone, given_up, start_tracker
 from tasks.errors import ClusterError, TrainingError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ _WATCH_SECONDS = 0.5
 _SETTLE_SECONDS = 5.0
 """How long the others are waited for after one worker failed: their errors may say more."""
 _LEAST_QUIET = 5.0
-_LEAVING = ("closing", "closing_gracefully", "closed", "failed")
-"""A Dask worker's status when it ends."""
 _SIGNS = "millrace-training"
 """Dask's topic for signs of life: one for all trainings, since a scheduler never forgets a topic."""
 
@@ -242,9 +240,7 @@ def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, name: st
     key = worker.get_current_task()
 
     def report(phase: str) -> None:
-        task = worker.state.tasks.get(key)
-        if task is None or task.state == "cancelled" or worker.status.name in _LEAVING:
-            # its client is gone, or the scheduler: Dask forgets the task, but would let its thread train to the end
+        if given_up(worker, key):
             raise ClusterError("the training was given up: nobody waits for it any more")
         if phase != "peer":
             worker.log_event(_SIGNS, (name, phase))

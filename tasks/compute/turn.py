@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ClusterError, NoPlaceError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker
 
 ANSWER_SECONDS = 30.0
 """How long the scheduler may take to answer."""
@@ -29,6 +29,8 @@ died waits twelve seconds for the tracker before it ends."""
 _TURN_SECONDS = 3600
 """How long another's turn on the same workers is waited for."""
 _HELD = "_millrace_turn"
+_LEAVING = ("closing", "closing_gracefully", "closed", "failed")
+"""A Dask worker's status when it ends."""
 
 
 @dataclass
@@ -62,6 +64,15 @@ def alive(client: Client, *, quiet: float = QUIET_SECONDS) -> dict[str, int]:
     """
     heard = ask(client, _heard)
     return {address: threads for address, (silence, threads) in heard.items() if silence <= quiet}
+
+
+def given_up(worker: Worker, key: str) -> bool:
+    """Whether nobody waits for a task of this worker any more: its client is gone, or the scheduler, or the worker ends.
+
+    Dask forgets such a task, but lets its thread go on to the end: the task itself has to ask.
+    """
+    task = worker.state.tasks.get(key)
+    return task is None or task.state == "cancelled" or worker.status.name in _LEAVING
 
 
 @contextmanager
