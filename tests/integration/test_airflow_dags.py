@@ -8,8 +8,11 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowException
+from millrace_airflow.maintain_dag import MaintainOperator
 
 from tasks.lake import open_lake
 from tasks.settings import REPOSITORY, Settings
@@ -110,6 +113,19 @@ def test_reference_data_needs_no_partition(ran):
 def test_maintenance_passes_over_every_table_and_leaves_what_is_well(ran):
     assert ran["maintenance"]["tasks"] == {"maintain": "success"}
     assert ran["maintenance"]["results"]["maintain"] == []
+
+
+def test_maintenance_passes_over_a_torn_table_and_fails_naming_it(tmp_path, monkeypatch):
+    write_config(tmp_path / "config", "tiny")
+    torn = tmp_path / "home/lake/sources/orders/clean/_delta_log"
+    torn.mkdir(parents=True)
+    (torn / "00000000000000000000.json").write_text("{torn")
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MILLRACE_CONFIG", str(tmp_path / "config"))
+    task = SimpleNamespace(dag_id="millrace__maintain", run_id="one", task_id="maintain", map_index=-1, try_number=1)
+    with pytest.raises(AirflowException, match="^sources/orders/clean: ") as caught:
+        MaintainOperator(task_id="maintain").execute({"ti": task, "dag_run": SimpleNamespace()})
+    assert "; " not in str(caught.value)  # the others were maintained
 
 
 def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):

@@ -15,6 +15,7 @@ import pytest
 
 from tasks.command.check import check
 from tasks.command.maintain import table_names
+from tasks.command.outside import Outside
 from tasks.command.steps import Steps
 from tasks.domain import tables
 from tasks.domain.partition import Partition, span
@@ -24,6 +25,7 @@ from tasks.lake.views import load_view
 from tasks.maintain import pipeline_tables
 from tasks.settings import load_pipeline, load_source
 from tasks.validate import validate
+from tests.support.dask_processes import dask_processes
 from tests.support.pipelines import deliver, write_config
 from tests.support.project import Project, make_project, with_settings
 
@@ -259,6 +261,28 @@ def make_copy(project: Project) -> Project:
     copy = project.copy(project.folder.with_name(f"{project.folder.name}-copy"))
     shutil.rmtree(copy.settings.home / "lake" / ROLLED)
     return copy
+
+
+def test_workers_of_an_outside_scheduler_compute_the_same_features(both: Project, tmp_path: Path):
+    """Each chunk needs the pieces of the days before it too, so the two workers race for some."""
+    (tmp_path / "dask").mkdir()
+    spec = load_pipeline(both.settings.config, ROLLED)
+    wanted = span(spec.grain, spec.timezone, DAYS)
+    with dask_processes(tmp_path / "dask", workers=2) as workers:
+        settings = with_settings(both, dask_scheduler=workers.address).settings
+        run, told = RunRef(uuid.uuid4().hex, 1, "tester"), []
+        view = Steps(settings, run, told.append, lambda done, total: None).view(spec, both.lake)
+        views = {view: [one.key for one in wanted]}
+        outside = Outside(settings, run, told.append, lambda done, total: None)
+        assert outside.featurize(spec, both.lake, wanted, views, versions(both)) == 15
+    assert any(
+        text.startswith("featurize: 15 partitions in ") and text.endswith(" on 2 Dask workers") for text in told
+    ), told
+    days = [key for key, _ in pieces(both, view).entries()]
+    assert days == [one.key for one in span(spec.grain, spec.timezone, "2024-01-03..2024-01-19")]
+    before = both.objects()
+    assert featurized(both, ROLLED, DAYS)[0] == featurized(both, PLAIN, DAYS)[0]
+    assert {name for name in both.objects().keys() - before.keys() if name.startswith(ROLLED)} == set()
 
 
 def test_a_rollup_may_follow_the_source_that_drives(both: Project):
