@@ -81,7 +81,7 @@ def evaluate(
 
 
 def _descriptor(spec: PipelineSpec, model: ModelRef, lake: Lake) -> dict[str, Any]:
-    return json.loads(lake.objects.get(f"{spec.pipeline}/versions/{model.version}.json"))
+    return json.loads(lake.objects.get(f"{spec.line}/versions/{model.version}.json"))
 
 
 def _check_unseen(spec: PipelineSpec, pin: TrainingPin, champion: dict[str, Any] | None) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from tasks.domain import tables
 from tasks.domain.results import MaintainedTable, MaintainResult
 from tasks.domain.run import RunRef
+from tasks.domain.spec import line_of
 from tasks.errors import MillraceError
 from tasks.lake import Lake
 from tasks.lake.views import load_view
@@ -23,7 +24,7 @@ def source_tables(source: str) -> tuple[str, ...]:
 
 
 def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
-    """The tables of a pipeline: features and rollups of every view that was ever published, and predictions."""
+    """The tables of a pipeline: features and rollups of every view that was ever published, predictions of every line."""
     folder = f"{pipeline}/views/"
     views = [
         info.key.removeprefix(folder).removesuffix(".json")
@@ -35,6 +36,7 @@ def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
         *(tables.rollup(pipeline, one) for one in sorted(rollups)),
         *(tables.features(pipeline, view) for view in views),
         tables.predictions(pipeline),
+        *(tables.predictions(line_of(pipeline, backtest)) for backtest in lake.backtests(pipeline)),
     )
 
 

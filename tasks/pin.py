@@ -50,10 +50,10 @@ def read_state(spec: PipelineSpec, lake: Lake) -> State:
         table = lake.table(tables.clean(name))
         snapshots[table.name] = version = table.version()
         delivered[name] = deliveries(lake, name, version)
-    table = lake.table(tables.predictions(spec.pipeline))
+    table = lake.table(tables.predictions(spec.line))
     snapshots[table.name] = version = table.version()
     entries = table.entries(version=version)
-    events = tuple(LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events())
+    events = tuple(LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events())
     return State(
         snapshots,
         delivered,

@@ -78,9 +78,9 @@ def _changed(info: ObjectInfo, entry: Entry, landing: ObjectStore) -> bool:
 
 def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due]:
     """Live partitions that are not published, have a champion, and whose inputs are all there."""
-    table = lake.table(tables.predictions(spec.pipeline))
+    table = lake.table(tables.predictions(spec.line))
     published = table.entries(version=table.version())
-    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events()]
+    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
     delivered = {name: deliveries(lake, name, lake.table(tables.clean(name)).version()) for name in spec.sources}
     for partition in _due_partitions(spec, now):
         model = champion_at(events, spec.as_of.at(partition))

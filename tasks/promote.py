@@ -37,7 +37,7 @@ def promote(
         RegistryError: MLflow is down; nothing was recorded.
     """
     registry.ping()
-    ledger = lake.ledger(spec.pipeline)
+    ledger = lake.ledger(spec.line)
     events = [LedgerEvent.from_dict(event) for event in ledger.events()]
     mine = [event for event in events if event.training == pin.training and event.candidate == trained.model]
     if mine:
@@ -61,7 +61,7 @@ def repeat(*, spec: PipelineSpec, number: int, lake: Lake, registry: Registry) -
     Raises:
         RegistryError: MLflow is down.
     """
-    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events()]
+    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
     return _result(spec, events[number - 1], _project(spec, events, registry))
 
 
@@ -88,7 +88,7 @@ def _event(
     run: RunRef,
 ) -> LedgerEvent:
     before = events[-1].to_model if events else None
-    table = lake.table(tables.predictions(spec.pipeline))
+    table = lake.table(tables.predictions(spec.line))
     published = [instant(entry.meta["as_of"]) for entry in table.entries(version=table.version()).values()]
     lead = timedelta(days=spec.train.lead.days, seconds=spec.train.lead.seconds)
     return LedgerEvent(
@@ -112,10 +112,10 @@ def _project(spec: PipelineSpec, events: list[LedgerEvent], registry: Registry) 
     newest = champion_at(events, max(event.effective_from for event in events))
     if newest is None:
         return "none"
-    pointed = registry.alias(spec.pipeline)
+    pointed = registry.alias(spec.model)
     if pointed == newest.version:
         return "in step"
-    registry.project_alias(spec.pipeline, newest.version)
+    registry.project_alias(spec.model, newest.version)
     last = events[-1]
     behind = last.from_model.version if last.from_model else None
     if last.to_model != last.from_model and pointed == behind:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 FILTERED = "not returned by features.sql"
 
 
-def version_key(pipeline: str, version: int) -> str:
+def version_key(line: str, version: int) -> str:
     """Where a model version's descriptor lies: what is needed to score with it, without MLflow."""
-    return f"{pipeline}/versions/{version}.json"
+    return f"{line}/versions/{version}.json"
 
 
 def score(
@@ -66,7 +66,7 @@ def score(
     from tasks.lake.racing import replace_untouched
     from tasks.lake.schema import arrow_schema
 
-    table = lake.table(tables.predictions(spec.pipeline))
+    table = lake.table(tables.predictions(spec.line))
     population = _Population(spec, pin, features, lake, batch_rows)
     entries: dict[Key, Entry] = {}
     for one in pin.partitions:
@@ -107,7 +107,7 @@ def _still_championed(spec: PipelineSpec, pin: PinResult, lake: Lake) -> list[Ke
     A promotion that comes after the commit sees what is published, and takes effect after it.
     Limitation: one that read the predictions before the commit and is recorded after this check is not seen.
     """
-    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.pipeline).events()]
+    events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
     still = [one for one in pin.partitions if champion_at(events, instant(one.as_of)) == one.model]
     if not still:
         raise SupersededError(
@@ -168,7 +168,7 @@ def _load(spec: PipelineSpec, model: ModelRef, lake: Lake, threads: int) -> _Mod
 
 
 def _descriptor(spec: PipelineSpec, model: ModelRef, lake: Lake) -> dict[str, Any]:
-    name = version_key(spec.pipeline, model.version)
+    name = version_key(spec.line, model.version)
     descriptor = json.loads(lake.objects.get(name))
     if descriptor["digest"] != model.digest:
         raise DigestError(

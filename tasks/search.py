@@ -77,7 +77,7 @@ def find_params(
         trials=asked.trials,
         metric=spec.gate.metric,
         validation=frozenset(judging),
-        kept=Trials(lake.objects, f"{spec.pipeline}/trainings/{key}/trials"),
+        kept=Trials(lake.objects, f"{spec.line}/trainings/{key}/trials"),
     )
     place = partial(open_place, shape, means, wish=spec.train.way, gpus=spec.train.gpus, say=say, alone=True)
     return search(place, data, seen=seen, encoding=encoding, recipe=recipe, hunt=hunt, attempts=attempts, say=say)

@@ -57,12 +57,12 @@ def train(
         ClusterError, RegistryError: Dask or MLflow was not there; a retry may help.
     """
     key = _training_key(spec, pin, features, lake)
-    known = _registered(lake, spec.pipeline, key)
+    known = _registered(lake, spec.line, key)
     if known is not None:
         say(f"version {known['version']} was trained from these very inputs")
         return _result(spec, pin, known, reused=True)
     registry.ping()
-    note = _noted(lake, spec.pipeline, key)
+    note = _noted(lake, spec.line, key)
     if note is None:
         note = _train(spec, pin, features, lake, settings, say, key)
     else:
@@ -74,7 +74,7 @@ def train(
         descriptor["search"] = without_histories(note["search"])
     _keep_descriptor(spec, descriptor, lake)
     # checkpoints, trials of a search, and rows for workers elsewhere
-    for info in lake.objects.list(f"{spec.pipeline}/trainings/{key}/"):
+    for info in lake.objects.list(f"{spec.line}/trainings/{key}/"):
         lake.objects.delete(info.key)
     say(f"version {registered.version}: {note['rounds']} rounds on {note['device']} in {note['seconds']:.1f} s")
     return _result(spec, pin, descriptor, reused=False)
@@ -120,24 +120,24 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
     }
     if found is not None:
         note["search"] = described(spec, pin, found)
-    lake.objects.put_if_absent(_note_key(spec.pipeline, key), _json(note))
-    return _noted(lake, spec.pipeline, key)
+    lake.objects.put_if_absent(_note_key(spec.line, key), _json(note))
+    return _noted(lake, spec.line, key)
 
 
-def _note_key(pipeline: str, key: str) -> str:
-    return f"{pipeline}/trainings/{key}.json"
+def _note_key(line: str, key: str) -> str:
+    return f"{line}/trainings/{key}.json"
 
 
-def _noted(lake: Lake, pipeline: str, key: str) -> dict[str, Any] | None:
+def _noted(lake: Lake, line: str, key: str) -> dict[str, Any] | None:
     try:
-        return json.loads(lake.objects.get(_note_key(pipeline, key)))
+        return json.loads(lake.objects.get(_note_key(line, key)))
     except FileNotFoundError:
         return None
 
 
 def _keep_descriptor(spec: PipelineSpec, descriptor: dict[str, Any], lake: Lake) -> None:
     """Put the version's descriptor; a number that the lake has for another training is refused."""
-    name = f"{spec.pipeline}/versions/{descriptor['version']}.json"
+    name = f"{spec.line}/versions/{descriptor['version']}.json"
     if lake.objects.put_if_absent(name, _json(descriptor)):
         return
     if json.loads(lake.objects.get(name))["key"] != descriptor["key"]:
@@ -341,7 +341,7 @@ def _delivered(spec: PipelineSpec, local, seen, lake: Lake, key: str):
     """The rows where workers on other hosts reach them: in the lake, until the version is registered."""
     from tasks.compute.rows import TrainingData
 
-    folder = f"{spec.pipeline}/trainings/{key}/rows"  # the same inputs give the same files, whoever puts them
+    folder = f"{spec.line}/trainings/{key}/rows"  # the same inputs give the same files, whoever puts them
     names = {file: f"{folder}/{Path(file).name}" for file in local.files}
     for file, name in names.items():
         lake.objects.put_file(name, Path(file))
@@ -352,7 +352,7 @@ def _delivered(spec: PipelineSpec, local, seen, lake: Lake, key: str):
 def _checkpoints(spec: PipelineSpec, lake: Lake, key: str):
     from tasks.compute.checkpoints import Checkpoints
 
-    return Checkpoints(lake.objects, f"{spec.pipeline}/trainings/{key}/checkpoints", spec.train.checkpoint)
+    return Checkpoints(lake.objects, f"{spec.line}/trainings/{key}/checkpoints", spec.train.checkpoint)
 
 
 def _cost(settings: Settings, *parts) -> dict[str, float]:
@@ -396,8 +396,8 @@ def _training_key(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResul
     return hashlib.sha256(_json(parts)).hexdigest()
 
 
-def _registered(lake: Lake, pipeline: str, key: str) -> dict[str, Any] | None:
-    for info in lake.objects.list(f"{pipeline}/versions/"):
+def _registered(lake: Lake, line: str, key: str) -> dict[str, Any] | None:
+    for info in lake.objects.list(f"{line}/versions/"):
         descriptor = json.loads(lake.objects.get(info.key))
         if descriptor["key"] == key:
             return descriptor
@@ -434,7 +434,7 @@ def _record(spec: PipelineSpec, pin: TrainingPin, note: dict[str, Any], lake: La
         metrics[f"search-{search['metric']}"] = search["value"]
         tags["search"] = search["chosen"]
     return TrainingRecord(
-        pipeline=spec.pipeline,
+        pipeline=spec.model,
         training_key=note["key"],
         run_name=f"{spec.pipeline} {pin.training}",
         params=params,

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from tasks.domain.frozen import Frozen, Length, parsed
 from tasks.domain.partition import Offset, Partition, Span, overlapping, zone_of
@@ -258,6 +258,7 @@ class PipelineSpec(Frozen):
     """Promotion."""
     score: ScoreSpec = ScoreSpec()
     """Scoring."""
+    _backtest: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> PipelineSpec:
@@ -319,6 +320,22 @@ class PipelineSpec(Frozen):
         return self
 
     @property
+    def line(self) -> str:
+        """Where ledger, versions and predictions lie: the main line at the pipeline's name, a backtest's below it."""
+        return line_of(self.pipeline, self._backtest)
+
+    @property
+    def model(self) -> str:
+        """The registered model's name, which holds no slash."""
+        return self.line.replace("/", ".")
+
+    def on_backtest(self, name: str) -> PipelineSpec:
+        """The same pipeline on a backtest's line; features, which depend on no model, are shared."""
+        other = self.model_copy()
+        other._backtest = name
+        return other
+
+    @property
     def driver(self) -> SourceSpec:
         """The source whose rows are scored."""
         return next(use.source for use in self.sources.values() if use.drives)
@@ -362,6 +379,11 @@ class PipelineSpec(Frozen):
     def training_as_of(self, training: Partition) -> datetime:
         """The knowledge cut of a training: that of the first partition in its interval."""
         return self.as_of.at(Partition.containing(self.grain, self.timezone, training.start))
+
+
+def line_of(pipeline: str, backtest: str | None) -> str:
+    """The line of a pipeline's backtest; of None, the main line."""
+    return pipeline if backtest is None else f"{pipeline}/backtests/{backtest}"
 
 
 def _cover(source: SourceSpec, partition: Partition) -> list[Partition]:

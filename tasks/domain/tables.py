@@ -33,8 +33,9 @@ def rollup(pipeline: str, identity: str) -> str:
     return f"{pipeline}/rollups/{identity}"
 
 
-def predictions(pipeline: str) -> str:
-    return f"{pipeline}/predictions"
+def predictions(line: str) -> str:
+    """Of a pipeline's main line, which is named as the pipeline, or of a backtest's."""
+    return f"{line}/predictions"
 
 
 def raw_columns(columns: Columns) -> dict[str, str]:

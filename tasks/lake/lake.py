@@ -32,9 +32,15 @@ class Lake:
         """The Delta table at a path such as `sources/weather/clean`; it need not exist yet."""
         return Table(name, uri=f"{self.uri}/{name}", store=self.objects, settings=self._settings)
 
-    def ledger(self, pipeline: str) -> Ledger:
-        """The champion ledger of a pipeline."""
-        return Ledger(self.objects, pipeline)
+    def ledger(self, line: str) -> Ledger:
+        """The champion ledger of a pipeline's main line, or of a backtest's."""
+        return Ledger(self.objects, line)
+
+    def backtests(self, pipeline: str) -> tuple[str, ...]:
+        """Names of the backtests of a pipeline whose ledger was begun, in order."""
+        prefix = f"ledger/{pipeline}/backtests/"
+        keys = (info.key.removeprefix(prefix) for info in self.objects.list(prefix))
+        return tuple(sorted({key.partition("/")[0] for key in keys}))
 
     def put_model(self, data: bytes) -> str:
         """Stores a model's bytes under their digest.

@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pytest
 
+from tasks.domain.spec import line_of
 from tasks.errors import DigestError, LedgerConflictError
 from tasks.lake import open_lake
 from tasks.lake.ledger import Ledger
@@ -40,6 +41,17 @@ def test_events_are_numbered_and_chained(ledger: Ledger) -> None:
     assert ledger.events() == [first, second]
     assert (first["number"], first["previous"], first["effective_from"]) == (1, "", moment)
     assert (second["number"], second["previous"]) == (2, first["digest"])
+
+
+def test_the_ledger_of_a_backtest_lies_below_the_main_one_and_is_another(ledger: Ledger, storage: Settings) -> None:
+    lake = open_lake(storage)
+    assert lake.backtests("flight_delays") == ()
+    first = ledger.append({"verdict": "promote"}, expected=0)
+    line = line_of("flight_delays", "q2")
+    theirs = lake.ledger(line).append({"verdict": "keep"}, expected=0)
+    assert ledger.events() == [first] and lake.ledger(line).events() == [theirs]
+    assert lake.objects.exists("ledger/flight_delays/backtests/q2/000001.json")
+    assert lake.backtests("flight_delays") == ("q2",)
 
 
 def test_an_event_is_returned_as_it_will_be_read(ledger: Ledger) -> None:

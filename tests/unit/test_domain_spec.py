@@ -1,5 +1,6 @@
 """Specs are frozen, and what could only fail later is refused at once."""
 
+import pickle
 from datetime import UTC, date, datetime
 
 import pytest
@@ -29,6 +30,19 @@ def test_a_pipelines_parts_are_derived_from_its_spec():
     assert spec.partition("2013-01-05").key == "2013-01-05"
     assert spec.training("2013-03-11").grain == "week"
     assert spec.training_as_of(spec.training("2013-03-11")) == datetime(2013, 3, 11, 8, tzinfo=UTC)
+
+
+def test_a_backtests_line_is_its_own_and_stays_with_every_copy_of_the_spec():
+    spec = pipeline()
+    assert (spec.line, spec.model) == ("demo", "demo")
+    other = spec.on_backtest("q2")
+    assert (other.line, other.model) == ("demo/backtests/q2", "demo.backtests.q2")
+    assert (
+        pickle.loads(pickle.dumps(other)).line
+        == other.model_copy(update={"start": date(2013, 2, 1)}).line
+        == other.line
+    )
+    assert (spec.line, other.recipe) == ("demo", spec.recipe)
 
 
 def test_a_time_column_is_used_only_where_grains_or_zones_differ():
