@@ -191,6 +191,37 @@ def backfill(options: argparse.Namespace) -> int:
     return 1 if waiting else 0
 
 
+def backtest(options: argparse.Namespace) -> int:
+    from tasks.command.backtest import backtest as walk_forward
+    from tasks.command.backtest import text
+    from tasks.command.names import known_pipeline
+    from tasks.command.steps import Steps
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    steps = Steps(settings, identity(), output.say, lambda done, total: None)
+    result = walk_forward(
+        steps, options.pipeline, options.first, options.last, name=options.name, bootstrap=options.bootstrap
+    )
+    output.emit(result.to_dict(), text(result, options.first, options.last), as_json=options.json)
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from tasks.command.names import known_pipeline
+    from tasks.command.report import report as realised
+    from tasks.command.report import text
+    from tasks.command.steps import Steps
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    with output.progress("features") as show:
+        steps = Steps(settings, identity(), output.say, show, backtest=options.backtest)
+        result = realised(steps, options.pipeline, options.first, options.last)
+    output.emit(result.to_dict(), text(result), as_json=options.json)
+    return 0
+
+
 def due(options: argparse.Namespace) -> None:
     from tasks.command.due import due as due_now
 

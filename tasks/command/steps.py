@@ -61,6 +61,7 @@ class Steps:
     Attributes:
         given: verb -> result that an earlier step handed over; nothing before it is run again.
         waiting: partitions that were left out since their inputs are still expected.
+        backtest: the name of the backtest on whose line a pipeline's verbs run; None for the main line.
     """
 
     settings: Settings
@@ -70,6 +71,7 @@ class Steps:
     force: bool = False
     given: dict[str, Result] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    backtest: str | None = None
 
     def source(self, verb: str, name: str, text: str) -> Result:
         """Run a verb of a source over a partition or a range."""
@@ -108,15 +110,20 @@ class Steps:
         """
         if verb not in TRAINING:
             return [text]
-        spec = load_pipeline(self.settings.config, name)
+        spec = self.spec(name)
         keys = [training.key for training in span(spec.train.every, spec.timezone, text)]
         if self.given and len(keys) > 1:
             raise UsageError(f"--input: results of earlier steps are about one training, not about {text}")
         return keys
 
+    def spec(self, name: str) -> PipelineSpec:
+        """A pipeline's spec, on the line on which its verbs run."""
+        spec = load_pipeline(self.settings.config, name)
+        return spec if self.backtest is None else spec.on_backtest(self.backtest)
+
     def pipeline(self, verb: str, name: str, text: str) -> Result:
         """Run a verb of a pipeline, and those before it that are not given."""
-        spec = load_pipeline(self.settings.config, name)
+        spec = self.spec(name)
         lake = open_lake(self.settings)
         if verb in SCORING and "pin_training" not in self.given:
             return self._scoring(verb, spec, lake, span(spec.grain, spec.timezone, text))
@@ -142,7 +149,7 @@ class Steps:
         wanted, features = [p for p in wanted if p.key in keys], self.given.get("featurize")
         if verb == "score" and self._spreads(wanted):
             return self._outside().score(spec, lake, wanted, views, pin, features)
-        features = features or self._featurize(spec, lake, wanted, views, pin.snapshots)
+        features = features or self.featurize(spec, lake, wanted, views, pin.snapshots)
         if verb == "featurize":
             return features
         from tasks.score import score
@@ -166,7 +173,7 @@ class Steps:
 
         return Outside(self.settings, self.run, self.say, self.progress)
 
-    def _featurize(self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots) -> FeaturizeResult:
+    def featurize(self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots) -> FeaturizeResult:
         from tasks.command.part import sql_memory
         from tasks.compute.machine import free_memory
         from tasks.featurize import featurize
@@ -249,7 +256,7 @@ class Steps:
         views = {pin.view: [one.key for one in [*train, *holdout]]}
         if pin.champion is not None and pin.champion.view not in views:
             views[pin.champion.view] = [one.key for one in holdout]
-        return self._featurize(spec, lake, [*train, *holdout], views, pin.snapshots)
+        return self.featurize(spec, lake, [*train, *holdout], views, pin.snapshots)
 
     def _evaluate(
         self, spec, lake, pin: TrainingPin, features: FeaturizeResult, trained: TrainResult

@@ -35,6 +35,15 @@ class Gain:
     repeats: int
 
 
+@dataclass(frozen=True)
+class Value:
+    """A metric's value and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 def higher_is_better(name: str) -> bool:
     """Whether a larger value of the metric is a better one."""
     _known(name)
@@ -109,7 +118,7 @@ def paired_block_bootstrap(
     count = len(names)
     if count < 2:
         return Gain(gain, -UNBOUNDED, UNBOUNDED, confidence, count, 0)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats).astype(np.float64)
+    draws = _draws(count, repeats, seed)
     gains = sign * (_resampled(name, y, p_challenger, block, draws) - _resampled(name, y, p_champion, block, draws))
     # A draw of days without a positive label has no AUC; it says nothing about the gain.
     gains = gains[~np.isnan(gains)]
@@ -117,6 +126,34 @@ def paired_block_bootstrap(
         return Gain(gain, -UNBOUNDED, UNBOUNDED, confidence, count, 0)
     low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Gain(gain, float(low), float(high), confidence, count, len(gains))
+
+
+def block_bootstrap(
+    name: str, y: np.ndarray, p: np.ndarray, blocks: np.ndarray, *, repeats: int, confidence: float, seed: int
+) -> Value:
+    """The metric of one model with its confidence interval, whole blocks resampled as in `paired_block_bootstrap`.
+
+    Returns:
+        The value; with fewer than two blocks the interval is unbounded.
+    """
+    _known(name)
+    y, p = _pair(y, p)
+    value = metric(name, y, p)
+    names, block = np.unique(np.asarray(blocks), return_inverse=True)
+    if len(names) < 2:
+        return Value(value, -UNBOUNDED, UNBOUNDED)
+    found = _resampled(name, y, p, block, _draws(len(names), repeats, seed))
+    found = found[~np.isnan(found)]
+    if len(found) == 0:
+        return Value(value, -UNBOUNDED, UNBOUNDED)
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Value(value, float(low), float(high))
+
+
+def _draws(count: int, repeats: int, seed: int) -> np.ndarray:
+    """How often each of `count` blocks is in each resample, shape (repeats, count)."""
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats)
+    return draws.astype(np.float64)
 
 
 def constant_prediction(objective: str, y: np.ndarray, *, rows: int, classes: int | None = None) -> np.ndarray:

@@ -217,6 +217,88 @@ class ScoreResult(Result):
 
 
 @dataclass(frozen=True)
+class Judged(Result):
+    """One training of a walk-forward: the champion after it; verdict empty where there was too little history."""
+
+    training: str
+    champion: int | None
+    verdict: str
+    promoted: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class BacktestResult(Result):
+    """`backtest`: what a walk-forward trained and published; a second one finds all of it done."""
+
+    pipeline: str
+    backtest: str | None
+    """Its name; None on the main line."""
+    first: str
+    last: str
+    trainings: tuple[Judged, ...]
+    partitions: int
+    published: int
+    skipped: tuple[Skipped, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Performance(Result):
+    """One policy's realised metric over some rows, its interval, and how the gated line compares with it.
+
+    Attributes:
+        policy: gated (what was published), refit (each training's model from when it could score), frozen (the
+            first champion for ever) or constant (its training data's).
+        value, low, high: the metric, with an interval by whole partitions.
+        gain, gain_low, gain_high: how much better the gated line is on the same rows; positive is better.
+        says: ahead or behind, of the gated line, where that interval says so; else empty.
+
+    None is what the rows don't tell: the AUC of one class, the interval of a single partition.
+    """
+
+    policy: str
+    value: float | None
+    low: float | None
+    high: float | None
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    says: str
+
+
+@dataclass(frozen=True)
+class Period(Result):
+    """The realised performance over a month, of a version, or over all: labelled rows alone."""
+
+    name: str
+    partitions: int
+    rows: int
+    versions: tuple[int, ...]
+    """That scored the published predictions."""
+    policies: tuple[Performance, ...]
+
+
+@dataclass(frozen=True)
+class ReportResult(Result):
+    """`report`: realised performance, by month, by version and over all."""
+
+    pipeline: str
+    line: str
+    metric: str
+    confidence: float
+    first: str
+    last: str
+    published: int
+    """Partitions of the range that are published."""
+    unlabelled: dict[str, int]
+    """Rows without a usable label, by reason."""
+    months: tuple[Period, ...]
+    versions: tuple[Period, ...]
+    total: Period | None
+
+
+@dataclass(frozen=True)
 class MaintainedTable(Result):
     """One table after maintenance, or what would be done to it: sizes are bytes of data files."""
 

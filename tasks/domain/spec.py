@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
@@ -379,6 +379,11 @@ class PipelineSpec(Frozen):
     def training_as_of(self, training: Partition) -> datetime:
         """The knowledge cut of a training: that of the first partition in its interval."""
         return self.as_of.at(Partition.containing(self.grain, self.timezone, training.start))
+
+    def effective_from(self, training: Partition) -> datetime:
+        """From when a training's model may score, at the earliest: its knowledge cut plus `train.lead`."""
+        lead = timedelta(days=self.train.lead.days, seconds=self.train.lead.seconds)
+        return self.training_as_of(training) + lead
 
 
 def line_of(pipeline: str, backtest: str | None) -> str:

@@ -73,7 +73,7 @@ def test_the_readme_shows_a_summary_that_a_demo_printed() -> None:
 
 def test_the_commands_that_the_readme_shows_with_a_placeholder_are_the_commands_of_today() -> None:
     lines = [line for block in re.findall(r"```text\n(.*?)```", README, re.S) for line in block.splitlines()]
-    assert len(lines) == 7 and all(line.startswith("millrace ") for line in lines)
+    assert len(lines) == 9 and all(line.startswith("millrace ") for line in lines)
     for line in lines:
         parse(shlex.split(line)[1:])  # ends the process on what it does not know
 
