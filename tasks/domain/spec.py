@@ -326,8 +326,8 @@ class PipelineSpec(Frozen):
 
     @property
     def model(self) -> str:
-        """The registered model's name, which holds no slash."""
-        return self.line.replace("/", ".")
+        """The registered model's name: MLflow takes neither a slash nor a dot."""
+        return self.line.replace("/", "-")
 
     def on_backtest(self, name: str) -> PipelineSpec:
         """The same pipeline on a backtest's line; features, which depend on no model, are shared."""

@@ -36,7 +36,7 @@ def test_a_backtests_line_is_its_own_and_stays_with_every_copy_of_the_spec():
     spec = pipeline()
     assert (spec.line, spec.model) == ("demo", "demo")
     other = spec.on_backtest("q2")
-    assert (other.line, other.model) == ("demo/backtests/q2", "demo.backtests.q2")
+    assert (other.line, other.model) == ("demo/backtests/q2", "demo-backtests-q2")
     assert (
         pickle.loads(pickle.dumps(other)).line
         == other.model_copy(update={"start": date(2013, 2, 1)}).line
