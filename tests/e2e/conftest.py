@@ -61,7 +61,7 @@ class Platform:
         return ran.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The pipeline `returns` on history of January 2024, delivered and not ingested; nothing live yet."""
     folder = tmp_path_factory.mktemp("e2e")
