@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from tasks.domain.promotion import Decision, Evidence, ModelRef
+
+Chosen = Literal["as-of", "champion", "named"]
 
 
 class Result:
@@ -96,6 +98,10 @@ class PinnedPartition(Result):
     thin: bool = False
     cut: str = ""
     """The knowledge cut of the champion's view: another than as_of where the spec's has changed since."""
+    chosen: Chosen = "as-of"
+    """How the model was chosen: the champion at as_of, the newest `champion` whatever the day, or `named`."""
+    in_sample: bool = False
+    """Whether the model was trained on this partition."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,28 @@ class PromoteResult(Result):
     effective_from: str
     reason: str
     alias: str
+
+
+@dataclass(frozen=True)
+class RollbackResult(Result):
+    """`rollback`: the version taken back, who is champion since, and the partitions that the bad one scored."""
+
+    pipeline: str
+    number: int
+    version: int
+    champion: int | None
+    effective_from: str
+    repair: bool
+    reason: str
+    scored: tuple[str, ...]
+    """Partitions whose published predictions were the bad version's when this was asked."""
+    resumed: bool = False
+    """Whether an earlier call recorded it, so that this one only finishes what is left."""
+    repaired: tuple[str, ...] = ()
+    """Of these, what is scored again and published."""
+    left: tuple[Skipped, ...] = ()
+    """What a repair could not score again, and why."""
+    alias: str = ""
 
 
 @dataclass(frozen=True)
