@@ -107,8 +107,8 @@ class DigestError(Terminal):
     """Bytes read are not the bytes that the digest names."""
 
 
-class LedgerConflictError(Terminal):
-    """The champion ledger has gone on: the evidence is about another champion, the training must be judged anew."""
+class LedgerConflictError(Transient):
+    """The champion ledger has gone on: what was decided is about another champion, and must be decided anew."""
 
 
 class NotReadyError(Transient):
