@@ -7,21 +7,27 @@ imports nothing heavy, since it is asked every second while a partition waits fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from tasks.domain import cut, tables
 from tasks.domain.cut import Deliveries, Visible
 from tasks.domain.partition import Offset, Partition, iso
-from tasks.domain.promotion import LedgerEvent, champion_at
-from tasks.domain.results import PinnedPartition, PinResult, Skipped, TrainingPin
+from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, newest_champion
+from tasks.domain.results import Chosen, PinnedPartition, PinResult, Skipped, TrainingPin
 from tasks.domain.spec import PipelineSpec
 from tasks.domain.training import training_window
-from tasks.errors import NotReadyError
+from tasks.errors import NotReadyError, UsageError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
 from tasks.lake.views import load_view
+from tasks.line import read_events, ref_of, trained_on, version_of
 
+AS_OF, NEWEST = "as-of", "champion"
+"""Which model scores: the champion at each partition's as_of, or the newest one whatever the day; else a number."""
+IN_SAMPLE = "in sample: "
+"""How the reason of a partition begins that the model was trained on."""
 WAITS = "waits for "
 """How the reason of a partition begins whose inputs are still expected."""
 
@@ -53,11 +59,10 @@ def read_state(spec: PipelineSpec, lake: Lake) -> State:
     table = lake.table(tables.predictions(spec.line))
     snapshots[table.name] = version = table.version()
     entries = table.entries(version=version)
-    events = tuple(LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events())
     return State(
         snapshots,
         delivered,
-        events,
+        tuple(read_events(spec, lake)),
         {key[0]: entry.meta["model_version"] for key, entry in entries.items()},
     )
 
@@ -68,36 +73,44 @@ def pin(
     partitions: Sequence[Partition],
     lake: Lake,
     force: bool = False,
+    model: str | int = AS_OF,
+    allow_in_sample: bool = False,
     now: datetime | None = None,
 ) -> PinResult:
     """Pin the partitions that are due: neither published (unless `force`) nor without a champion.
 
     Args:
         force: also what is published already.
+        model: `as-of`, `champion` or a version's number.
+        allow_in_sample: also partitions that a model so chosen was trained on; they are marked.
         now: partitions whose as_of is later are skipped, since more may become known until then;
             default: the clock.
 
     Raises:
         NotReadyError: inputs are still expected and nothing else is due.
+        UsageError: there is no such version, or no champion yet.
     """
     state = read_state(spec, lake)
+    choice = _Choice(spec, state.events, model, lake)
     now = now or datetime.now(UTC)
     cuts, gaps = _Cuts(spec.pipeline, lake), cut.Gaps(spec, state.deliveries)
     first, last = spec.first, spec.last
     pinned, skipped, missing = [], [], []
     for partition in partitions:
         key, as_of = partition.key, spec.as_of.at(partition)
-        model = champion_at(state.events, as_of)
+        scorer, in_sample = choice.of(partition, as_of)
         if key in state.published and not force:
             skipped.append(Skipped(key, f"published, by version {state.published[key]}"))
         elif partition.start < first.start or (last is not None and partition.start > last.start):
             skipped.append(Skipped(key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}"))
         elif as_of > now:
             skipped.append(Skipped(key, f"its as_of {iso(as_of)} is still to come"))
-        elif model is None:
+        elif scorer is None:
             skipped.append(Skipped(key, "no champion"))
-        elif (knows := cuts.of(model.view).at(partition)) > now:
-            skipped.append(Skipped(key, f"the as_of {iso(knows)} of version {model.version} is still to come"))
+        elif in_sample and not allow_in_sample:
+            skipped.append(Skipped(key, f"{IN_SAMPLE}{choice.trained_on}"))
+        elif (knows := cuts.of(scorer.view).at(partition)) > now:
+            skipped.append(Skipped(key, f"the as_of {iso(knows)} of version {scorer.version} is still to come"))
         else:
             seen = gaps.at(partition)
             lacking = missing_inputs(seen)
@@ -107,10 +120,42 @@ def pin(
             else:
                 late = tuple(f"{name}/{one}" for name, found in seen.items() for one in found.late)
                 thin = cut.thin(spec, partition)
-                pinned.append(PinnedPartition(key, iso(as_of), model, late, thin, iso(knows)))
+                how = (choice.chosen, in_sample)
+                pinned.append(PinnedPartition(key, iso(as_of), scorer, late, thin, iso(knows), *how))
     if missing and not pinned:
         raise not_ready(spec, [name for names in missing for name in names])
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots)
+
+
+class _Choice:
+    """Which model scores a partition.
+
+    A champion at as_of was trained before it, so that only a model that was chosen otherwise can be in sample.
+    """
+
+    def __init__(self, spec: PipelineSpec, events: Sequence[LedgerEvent], model: str | int, lake: Lake) -> None:
+        self._spec, self._events = spec, events
+        self._fixed: dict[str, Any] | None = None
+        self.chosen: Chosen = "as-of"
+        self.trained_on = ""
+        if model == AS_OF:
+            return
+        number = model
+        if model == NEWEST:
+            champion = newest_champion(events)
+            if champion is None:
+                raise UsageError(f"{spec.pipeline} has no champion yet", hint="name a version with --model")
+            number = champion.version
+        self.chosen = "champion" if model == NEWEST else "named"
+        self._fixed = version_of(spec, int(number), lake)
+        first, last = self._fixed["train"]
+        self.trained_on = f"version {number} was trained on {first} to {last}"
+
+    def of(self, partition: Partition, as_of: datetime) -> tuple[ModelRef | None, bool]:
+        """The model, and whether it was trained on the partition."""
+        if self._fixed is None:
+            return champion_at(self._events, as_of), False
+        return ref_of(self._fixed), trained_on(self._spec, self._fixed, partition)
 
 
 class _Cuts:
@@ -166,11 +211,17 @@ def pin_training(*, spec: PipelineSpec, training: Partition, view: str, lake: La
         train=(window.train[0].key, window.train[1].key),
         holdout=(window.holdout[0].key, window.holdout[1].key),
         view=view,
-        champion=state.events[-1].to_model if state.events else None,
+        champion=newest_champion(state.events),
         events=len(state.events),
         snapshots=state.snapshots,
         done=done[-1].number if done else None,
     )
+
+
+def pin_champion(*, spec: PipelineSpec, pin: TrainingPin, lake: Lake) -> TrainingPin:
+    """The same training, to be judged against the champion of now: the ledger has gone on since it was pinned."""
+    events = read_events(spec, lake)
+    return replace(pin, champion=newest_champion(events), events=len(events))
 
 
 def training_waiting(*, spec: PipelineSpec, training: Partition, lake: Lake) -> tuple[str, ...]:

@@ -104,11 +104,15 @@ def score(
 def _still_championed(spec: PipelineSpec, pin: PinResult, lake: Lake) -> list[Key]:
     """The partitions whose model is champion at their as_of still: a promotion may have come since the pin.
 
+    A model that was chosen otherwise stays what was asked for.
+
     A promotion that comes after the commit sees what is published, and takes effect after it.
     Limitation: one that read the predictions before the commit and is recorded after this check is not seen.
     """
     events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
-    still = [one for one in pin.partitions if champion_at(events, instant(one.as_of)) == one.model]
+    still = [
+        one for one in pin.partitions if one.chosen != "as-of" or champion_at(events, instant(one.as_of)) == one.model
+    ]
     if not still:
         raise SupersededError(
             f"{spec.pipeline} {pin.partitions[0].key}: another version became champion since it was pinned",
@@ -275,6 +279,9 @@ def _provenance(spec: PipelineSpec, one: PinnedPartition, pin: PinResult, featur
         },
         "late": list(one.late),
         "thin": one.thin,
+        # a model that is not the champion of the day is known by this, and by its version
+        "chosen": one.chosen,
+        **({"in_sample": True} if one.in_sample else {}),
     }
 
 

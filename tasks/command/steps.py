@@ -24,9 +24,9 @@ from tasks.domain.results import (
 )
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec, SourceSpec
-from tasks.errors import ServiceError, UsageError
+from tasks.errors import LedgerConflictError, ServiceError, UsageError
 from tasks.lake import Lake, open_lake, open_landing
-from tasks.pin import WAITS
+from tasks.pin import AS_OF, IN_SAMPLE, WAITS
 from tasks.settings import (
     Settings,
     contract_file,
@@ -52,6 +52,8 @@ RESULTS: dict[str, type[Result]] = {
     "evaluate": EvaluateResult,
     "promote": PromoteResult,
 }
+JUDGED = 5
+"""How often a challenger is judged when others keep changing the champion meanwhile."""
 
 
 @dataclass
@@ -60,8 +62,10 @@ class Steps:
 
     Attributes:
         given: verb -> result that an earlier step handed over; nothing before it is run again.
+        model, allow_in_sample: see `pin`.
         waiting: partitions that were left out since their inputs are still expected.
         backtest: the name of the backtest on whose line a pipeline's verbs run; None for the main line.
+        refused: partitions that were left out since the model that was asked for was trained on them.
     """
 
     settings: Settings
@@ -70,8 +74,11 @@ class Steps:
     progress: Callable[[int, int], None]
     force: bool = False
     given: dict[str, Result] = field(default_factory=dict)
+    model: str | int = AS_OF
+    allow_in_sample: bool = False
     waiting: list[str] = field(default_factory=list)
     backtest: str | None = None
+    refused: list[str] = field(default_factory=list)
 
     def source(self, verb: str, name: str, text: str) -> Result:
         """Run a verb of a source over a partition or a range."""
@@ -126,17 +133,26 @@ class Steps:
         spec = self.spec(name)
         lake = open_lake(self.settings)
         if verb in SCORING and "pin_training" not in self.given:
-            return self._scoring(verb, spec, lake, span(spec.grain, spec.timezone, text))
+            return self.scoring(verb, spec, lake, span(spec.grain, spec.timezone, text))
         return self._training(verb, spec, lake, spec.training(text))
 
-    def _scoring(self, verb: str, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition]) -> Result:
+    def scoring(self, verb: str, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition]) -> Result:
+        """Run pin, featurize or score over partitions, in order, and what is before it that is not given."""
         from tasks.pin import pin as pin_partitions
 
-        pin = self.given.get("pin") or pin_partitions(spec=spec, partitions=wanted, lake=lake, force=self.force)
+        pin = self.given.get("pin") or pin_partitions(
+            spec=spec,
+            partitions=wanted,
+            lake=lake,
+            force=self.force,
+            model=self.model,
+            allow_in_sample=self.allow_in_sample,
+        )
         if "pin" not in self.given or not pin.partitions:
             for one in pin.skipped:
                 self.say(f"{one.key}: {one.reason}")
         self.waiting += [one.key for one in pin.skipped if one.reason.startswith(WAITS)]
+        self.refused += [one.key for one in pin.skipped if one.reason.startswith(IN_SAMPLE)]
         if verb == "pin" or not pin.partitions:
             return pin
         keys = {one.key for one in pin.partitions}
@@ -229,8 +245,32 @@ class Steps:
         evaluated = self.given.get("evaluate") or self._evaluate(spec, lake, pin, features, trained)
         if verb == "evaluate":
             return evaluated
+        return self._promote(spec, lake, pin, trained, evaluated, registry)
+
+    def _promote(
+        self,
+        spec: PipelineSpec,
+        lake: Lake,
+        pin: TrainingPin,
+        trained: TrainResult,
+        evaluated: EvaluateResult,
+        registry,
+    ) -> PromoteResult:
+        """Apply the verdict; where another champion was made since, judge the same model against that one first."""
+        from tasks.pin import pin_champion
         from tasks.promote import promote
 
+        for _ in range(JUDGED - 1):
+            try:
+                return promote(
+                    spec=spec, pin=pin, trained=trained, evaluated=evaluated, lake=lake, registry=registry, run=self.run
+                )
+            except LedgerConflictError as error:
+                self.say(f"{error.message}: judged again")
+                judged, pin = pin.champion, pin_champion(spec=spec, pin=pin, lake=lake)
+                if pin.champion != judged:
+                    features = self._training_features(spec, lake, pin)
+                    evaluated = self._evaluate(spec, lake, pin, features, trained)
         return promote(
             spec=spec, pin=pin, trained=trained, evaluated=evaluated, lake=lake, registry=registry, run=self.run
         )
@@ -276,6 +316,16 @@ class Steps:
             lake=lake,
             threads=self.settings.threads,
         )
+
+    def registry(self):
+        """MLflow's registry; nothing is asked of it yet.
+
+        Raises:
+            ServiceError: none was started, and no outside one is named.
+        """
+        from tasks.registry import open_registry
+
+        return open_registry(self._mlflow())
 
     def _mlflow(self) -> str:
         if self.settings.mlflow:
