@@ -95,12 +95,15 @@ def check(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from tasks.command.names import known_pipeline, known_source
-    from tasks.command.steps import SOURCE_VERBS, Steps
+    from tasks.command.steps import SCORING, SOURCE_VERBS, Steps
 
     settings = load_settings()
     given = _given(options)
+    if options.verb not in SCORING and (options.model != "as-of" or options.allow_in_sample):
+        raise UsageError(f"--model and --allow-in-sample are for {', '.join(SCORING)}, not for {options.verb}")
     with output.progress(f"{options.verb} {options.name}") as show:
-        steps = Steps(settings, identity(), output.say, show, force=options.force, given=given)
+        how = {"force": options.force, "model": options.model, "allow_in_sample": options.allow_in_sample}
+        steps = Steps(settings, identity(), output.say, show, given=given, **how)
         if options.verb in SOURCE_VERBS:
             known_source(settings, options.name)
             results = _of_sources(settings, steps, options)
@@ -112,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     text = "\n".join(json.dumps(value, indent=2) for value in values)
     output.emit(values[0] if len(values) == 1 else values, text, as_json=options.json)
     # a scheduler, which hands over what came before, waits by itself
-    return 1 if steps.waiting and not options.input else 0
+    return 1 if (steps.waiting or steps.refused) and not options.input else 0
 
 
 def _given(options: argparse.Namespace) -> dict[str, Result]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
-from tasks.command import handlers
+from tasks.command import champions, handlers
 from tasks.command.steps import VERBS
+from tasks.domain.partition import instant
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +44,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("partition", help="a partition key, or FIRST..LAST; for trainings the interval, such as 2013-11")
     one.add_argument("--input", metavar="FILE", help="JSON of the results of earlier verbs; - for standard input")
     one.add_argument("--force", action="store_true", help="also what is published already")
+    one.add_argument(
+        "--model",
+        type=_model,
+        default="as-of",
+        metavar="as-of|champion|N",
+        help="which model scores: each day's champion (as-of, the default), the newest one, or version N",
+    )
+    one.add_argument("--allow-in-sample", action="store_true", help="also days that it was trained on; they are marked")
     one = command("backfill", handlers.backfill, "ingest and score a range of days in chunk runs of Airflow")
     one.add_argument("pipeline")
     one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")
@@ -60,6 +69,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")
     one.add_argument("--to", dest="last", type=_day, required=True, metavar="DAY")
     one.add_argument("--backtest", metavar="NAME", help="of that backtest instead of the main line")
+    _champions(command)
     one = command("due", handlers.due, "live partitions for which a run should be started")
     one = command("maintain", handlers.maintain, "compact tables, delete data files that no retained version names")
     one.add_argument("names", nargs="*", metavar="NAME", help="sources or pipelines; all when left out")
@@ -68,6 +78,50 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("words", nargs=argparse.REMAINDER)
     one.set_defaults(handler=handlers.airflow, json=False, debug=False)
     return parser.parse_args(arguments)
+
+
+def _champions(command) -> None:
+    """Who is champion, and a person's say in it."""
+    one = command("ledger", champions.ledger, "who was champion when, why, and on which evidence")
+    one.add_argument("pipeline")
+    one.add_argument("--at", metavar="MOMENT|PARTITION", help="who scores that day, and by which event")
+    one.add_argument("--known-at", type=_moment, metavar="MOMENT", help="as it was believed then")
+    one.add_argument("--reconcile", action="store_true", help="point MLflow's alias at the ledger's champion")
+    one = command("promote", champions.promote, "make a version champion by hand, from after what is published")
+    one.add_argument("pipeline")
+    one.add_argument("version", type=int, metavar="N")
+    one.add_argument("--why", required=True, type=_reason, help="recorded in the ledger")
+    one.add_argument("--unbar", action="store_true", help="also a version that was rolled back")
+    one = command("rollback", champions.rollback, "take a version back at once, and score its days again")
+    one.add_argument("pipeline")
+    one.add_argument("--from", dest="bad", type=int, metavar="N", help="the bad version; default: the champion")
+    one.add_argument("--to", type=int, metavar="N", help="who comes back; default: the champion before it")
+    one.add_argument("--why", required=True, type=_reason, help="recorded in the ledger")
+    one.add_argument("--repair", action="store_true", help="replace it in the past too, and score its days again")
+
+
+def _model(text: str) -> str | int:
+    if text in ("as-of", "champion"):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of as-of, champion or a version's number") from None
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a reason in words")
+    return text.strip()
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return instant(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment; expected for instance 2013-11-05T09:00Z or 2013-11-05T04:00-05:00"
+        ) from error
 
 
 def _day(text: str) -> date:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.domain import tables
-from tasks.domain.promotion import LedgerEvent
+from tasks.domain.reigns import reigns
 from tasks.errors import MillraceError
 from tasks.lake import Lake, open_lake
+from tasks.line import read_events
 from tasks.settings import Settings, load_pipeline, pipeline_names
 
 
@@ -21,12 +22,10 @@ def _one(settings: Settings, lake: Lake, name: str) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(("pipeline", "champion", "since", "partitions", "newest", "problem"))
     line["pipeline"] = name
     try:
-        load_pipeline(settings.config, name)
-        events = [LedgerEvent.from_dict(event) for event in lake.ledger(name).events()]
-        promoted = [event for event in events if event.to_model == event.candidate]
-        if promoted:
-            line["champion"] = promoted[-1].candidate.version
-            line["since"] = promoted[-1].effective_from.isoformat(timespec="minutes")
+        reigned = reigns(read_events(load_pipeline(settings.config, name), lake))
+        if reigned and reigned[-1].model is not None:
+            line["champion"] = reigned[-1].model.version
+            line["since"] = reigned[-1].start.isoformat(timespec="minutes")
         entries = lake.table(tables.predictions(name)).entries()
         line["partitions"] = len(entries)
         line["newest"] = max((entry.key[0] for entry in entries.values()), default=None)
