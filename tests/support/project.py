@@ -73,10 +73,13 @@ class Project:
         run_id: str | None = None,
         given: Mapping[str, Result] | None = None,
         meanwhile: Callable[[], Any] | None = None,
+        model: str | int = "as-of",
+        allow_in_sample: bool = False,
     ) -> Any:
         """A verb with all that it needs before it, in this process; its result.
 
         Args:
+            model, allow_in_sample: which model scores, see `tasks.pin.pin`.
             meanwhile: called once, when the verb has worked on its first partition and published nothing.
         """
         run = RunRef(run_id or f"test-{uuid.uuid4().hex[:8]}", 1, "tester")
@@ -86,7 +89,7 @@ class Project:
             if others:
                 others.pop()()
 
-        steps = Steps(self.settings, run, lambda text: None, progress, force, dict(given or {}))
+        steps = Steps(self.settings, run, lambda text: None, progress, force, dict(given or {}), model, allow_in_sample)
         return (steps.source if verb in SOURCE_VERBS else steps.pipeline)(verb, name, partition)
 
     def load(self, partitions: Mapping[str, str]) -> None:
