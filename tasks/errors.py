@@ -111,6 +111,10 @@ class LedgerConflictError(Transient):
     """The champion ledger has gone on: what was decided is about another champion, and must be decided anew."""
 
 
+class ApprovalNeededError(Terminal):
+    """A challenger would be promoted, and the gate wants a person's approval, which is not there."""
+
+
 class NotReadyError(Transient):
     """Inputs of a partition are still expected.
 

@@ -68,7 +68,13 @@ def train_dag(spec: PipelineSpec) -> DAG:
         train = StageOperator(verb="train", **{**at, "pool": "gpu" if spec.train.gpus != 0 else "train"})
         evaluate = StageOperator(verb="evaluate", **at)
         promote = StageOperator(verb="promote", **at)
-        pin >> featurize >> train >> evaluate >> promote
+        pin >> featurize >> train >> evaluate
+        if spec.gate.approve == "manual":
+            from millrace_airflow.approve import ApproveOperator  # imported where somebody is asked
+
+            evaluate >> ApproveOperator(pipeline=spec.pipeline) >> promote
+        else:
+            evaluate >> promote
     return dag
 
 

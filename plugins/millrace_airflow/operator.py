@@ -109,7 +109,7 @@ class StageOperator(BaseOperator):
 
     def _inputs(self, context: Context) -> dict[str, Any]:
         """Verb -> result of each step before this one in the DAG."""
-        before = [task for task in self.get_flat_relatives(upstream=True) if isinstance(task, StageOperator)]
+        before = [task for task in self.get_flat_relatives(upstream=True) if hasattr(task, "verb")]
         pulled = {task.verb: context["ti"].xcom_pull(task_ids=task.task_id) for task in before}
         return {verb: result for verb, result in pulled.items() if result is not None}
 

@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--model and --allow-in-sample are for {', '.join(SCORING)}, not for {options.verb}")
     with output.progress(f"{options.verb} {options.name}") as show:
         how = {"force": options.force, "model": options.model, "allow_in_sample": options.allow_in_sample}
+        how["approve"] = _approval(settings, options)
         steps = Steps(settings, identity(), output.say, show, given=given, **how)
         if options.verb in SOURCE_VERBS:
             known_source(settings, options.name)
@@ -116,6 +117,24 @@ def run(options: argparse.Namespace) -> int:
     output.emit(values[0] if len(values) == 1 else values, text, as_json=options.json)
     # a scheduler, which hands over what came before, waits by itself
     return 1 if (steps.waiting or steps.refused) and not options.input else 0
+
+
+def _approval(settings: Settings, options: argparse.Namespace) -> str | None:
+    """The reason given with --approve, where an approval has a meaning."""
+    from tasks.command.names import known_pipeline
+    from tasks.settings import load_pipeline
+
+    reason = options.approve
+    if reason is None:
+        return None
+    if options.verb != "promote":
+        raise UsageError(f"--approve: {options.verb} promotes nothing; it belongs to `millrace run promote`")
+    known_pipeline(settings, options.name)
+    if load_pipeline(settings.config, options.name).gate.approve == "auto":
+        raise UsageError(f"--approve: gate.approve of {options.name} is auto, so nobody is asked")
+    if not reason.strip():
+        raise UsageError("--approve: expected the reason for the approval")
+    return reason.strip()
 
 
 def _given(options: argparse.Namespace) -> dict[str, Result]:

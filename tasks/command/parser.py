@@ -52,6 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="which model scores: each day's champion (as-of, the default), the newest one, or version N",
     )
     one.add_argument("--allow-in-sample", action="store_true", help="also days that it was trained on; they are marked")
+    one.add_argument("--approve", metavar="REASON", help="promote, where gate.approve is manual; you are recorded")
     one = command("backfill", handlers.backfill, "ingest and score a range of days in chunk runs of Airflow")
     one.add_argument("pipeline")
     one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")

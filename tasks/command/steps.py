@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from tasks.domain.partition import Partition, partitions, span
+from tasks.domain.partition import Partition, iso, partitions, span
 from tasks.domain.results import (
+    ApproveResult,
     EvaluateResult,
     FeaturizeResult,
     IngestResult,
@@ -50,6 +51,7 @@ RESULTS: dict[str, type[Result]] = {
     "pin_training": TrainingPin,
     "train": TrainResult,
     "evaluate": EvaluateResult,
+    "approve": ApproveResult,
     "promote": PromoteResult,
 }
 JUDGED = 5
@@ -63,6 +65,7 @@ class Steps:
     Attributes:
         given: verb -> result that an earlier step handed over; nothing before it is run again.
         model, allow_in_sample: see `pin`.
+        approve: why a person promotes what the gate would promote, where gate.approve is manual; None: nobody did.
         waiting: partitions that were left out since their inputs are still expected.
         backtest: the name of the backtest on whose line a pipeline's verbs run; None for the main line.
         refused: partitions that were left out since the model that was asked for was trained on them.
@@ -79,6 +82,7 @@ class Steps:
     waiting: list[str] = field(default_factory=list)
     backtest: str | None = None
     refused: list[str] = field(default_factory=list)
+    approve: str | None = None
 
     def source(self, verb: str, name: str, text: str) -> Result:
         """Run a verb of a source over a partition or a range."""
@@ -119,6 +123,8 @@ class Steps:
             return [text]
         spec = self.spec(name)
         keys = [training.key for training in span(spec.train.every, spec.timezone, text)]
+        if self.approve is not None and len(keys) > 1:
+            raise UsageError(f"--approve: an approval is about one training, not about {text}")
         if self.given and len(keys) > 1:
             raise UsageError(f"--input: results of earlier steps are about one training, not about {text}")
         return keys
@@ -260,19 +266,40 @@ class Steps:
         from tasks.pin import pin_champion
         from tasks.promote import promote
 
-        for _ in range(JUDGED - 1):
+        for left in range(JUDGED - 1, -1, -1):
             try:
                 return promote(
-                    spec=spec, pin=pin, trained=trained, evaluated=evaluated, lake=lake, registry=registry, run=self.run
+                    spec=spec,
+                    pin=pin,
+                    trained=trained,
+                    evaluated=evaluated,
+                    lake=lake,
+                    registry=registry,
+                    run=self.run,
+                    answer=self.given.get("approve") or self._answer(spec, evaluated),
                 )
             except LedgerConflictError as error:
+                if not left:
+                    raise
                 self.say(f"{error.message}: judged again")
                 judged, pin = pin.champion, pin_champion(spec=spec, pin=pin, lake=lake)
                 if pin.champion != judged:
                     features = self._training_features(spec, lake, pin)
                     evaluated = self._evaluate(spec, lake, pin, features, trained)
-        return promote(
-            spec=spec, pin=pin, trained=trained, evaluated=evaluated, lake=lake, registry=registry, run=self.run
+        raise AssertionError("the loop returns or raises")
+
+    def _answer(self, spec: PipelineSpec, evaluated: EvaluateResult) -> ApproveResult | None:
+        """The approval that was given with the command."""
+        if self.approve is None:
+            return None
+        return ApproveResult(
+            spec.pipeline,
+            evaluated.training,
+            evaluated.digest,
+            approved=True,
+            by=self.run.actor,
+            at=iso(datetime.now(UTC)),
+            reason=self.approve,
         )
 
     def _pin_training(self, spec: PipelineSpec, lake: Lake, training: Partition) -> TrainingPin:

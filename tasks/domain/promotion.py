@@ -1,4 +1,4 @@
-"""The gate's decision and the champion ledger's meaning: pure.
+"""The champion ledger's meaning: pure.
 
 Events are numbered from 1; `effective_from` is data time, `recorded_at` is wall-clock time. Among
 the events that are effective at a moment, the one with the highest number names the champion. A
@@ -7,17 +7,15 @@ rollback with repair names it only where the version that it takes out would be 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from tasks.domain.evidence import Verdict
 from tasks.domain.partition import instant
-from tasks.domain.spec import GateSpec
 
-Verdict = Literal["promote", "keep", "inconclusive"]
-EventVerdict = Literal["promote", "keep", "inconclusive", "manual", "rollback"]
+EventVerdict = Verdict | Literal["manual", "rollback"]
 
 _EVER = datetime.max.replace(tzinfo=UTC)
 
@@ -35,80 +33,6 @@ class ModelRef:
     version: int
     digest: str
     view: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a gate saw: challenger and baseline on the same matured holdout.
-
-    Attributes:
-        metric: name of the metric compared.
-        challenger: its value for the challenger.
-        baseline: its value for the champion, or for the best constant when there is none.
-        baseline_version: the champion's version, or None for the constant.
-        gain: how much better the challenger is (positive is better, whatever the metric's direction).
-        low, high: confidence interval of the gain, by a paired bootstrap over whole partitions.
-        confidence: of that interval, two-sided.
-        rows, partitions: size of the holdout.
-        holdout: first and last partition key.
-    """
-
-    metric: str
-    challenger: float
-    baseline: float
-    baseline_version: int | None
-    gain: float
-    low: float
-    high: float
-    confidence: float
-    rows: int
-    partitions: int
-    holdout: tuple[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Evidence:
-        return cls(**{**values, "holdout": tuple(values["holdout"])})
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the policy makes of the evidence.
-
-    Attributes:
-        verdict: what the evidence says.
-        promoted: whether the challenger becomes champion.
-        reason: in one sentence.
-    """
-
-    verdict: Verdict
-    promoted: bool
-    reason: str
-
-
-def decide(evidence: Evidence, policy: GateSpec) -> Decision:
-    """The verdict on a challenger.
-
-    `promote` when the whole interval of the gain lies above `min_gain`, `keep` when the whole
-    interval lies at or below it, `inconclusive` otherwise; what an undecided comparison does is
-    the policy's choice, but a comparison without a number never promotes.
-    """
-    against = f"champion {evidence.baseline_version}" if evidence.baseline_version is not None else "the best constant"
-    seen = (
-        f"{evidence.metric} {evidence.challenger:.4f} against {evidence.baseline:.4f} of {against}, "
-        f"gain {evidence.gain:+.4f} ({evidence.low:+.4f} to {evidence.high:+.4f} at {evidence.confidence:.0%}) "
-        f"on {evidence.rows} rows of {evidence.partitions} partitions"
-    )
-    if evidence.low > policy.min_gain:
-        return Decision("promote", True, f"better than {against}: {seen}")
-    if evidence.high <= policy.min_gain:
-        return Decision("keep", False, f"no better than {against}: {seen}")
-    if not all(map(math.isfinite, (evidence.challenger, evidence.gain, evidence.low, evidence.high))):
-        return Decision("inconclusive", False, f"the comparison gave no number: {seen}")
-    promoted = policy.inconclusive == "promote"
-    return Decision("inconclusive", promoted, f"undecided, so {'promoted' if promoted else 'kept'} by policy: {seen}")
 
 
 @dataclass(frozen=True)

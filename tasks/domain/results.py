@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
 
-from tasks.domain.promotion import Decision, Evidence, ModelRef
+from tasks.domain.evidence import Decision, Evidence
+from tasks.domain.promotion import ModelRef
+from tasks.domain.rebuilt import rebuilt
 
 Chosen = Literal["as-of", "champion", "named"]
 
@@ -18,24 +20,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        return _build(cls, values)
-
-
-def _build(kind: Any, value: Any) -> Any:
-    origin, args = get_origin(kind), get_args(kind)
-    if value is None:
-        return None
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
-    if origin is tuple:
-        inner = args[0] if len(args) == 2 and args[1] is Ellipsis else None
-        return tuple(_build(inner or args[i], item) for i, item in enumerate(value))
-    if origin is dict:
-        return {key: _build(args[1], item) for key, item in value.items()}
-    if args and type(None) in args:
-        return _build(next(arg for arg in args if arg is not type(None)), value)
-    return value
+        return rebuilt(cls, values)
 
 
 @dataclass(frozen=True)
@@ -183,6 +168,21 @@ class EvaluateResult(Result):
     digest: str
     evidence: Evidence
     decision: Decision
+
+
+@dataclass(frozen=True)
+class ApproveResult(Result):
+    """`approve`: a person's answer about one piece of evidence, where the gate asks for one."""
+
+    pipeline: str
+    training: str
+    evidence: str
+    """Digest of the evidence that the person was asked about."""
+    approved: bool
+    by: str
+    at: str
+    """When, as ISO text."""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from tasks.domain.frozen import Frozen, Length, parsed
+from tasks.domain.gate import GateSpec
 from tasks.domain.partition import Offset, Partition, Span, overlapping, zone_of
 from tasks.domain.search import SearchSpec
 from tasks.errors import PartitionKeyError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 COLUMN_TYPES = ("string", "int", "float", "bool", "date", "timestamp", "local_timestamp")
+SLICE_TYPES = ("string", "int", "bool", "date")
 METRICS = ("auc", "logloss", "rmse", "mae", "mlogloss", "accuracy")
 
 
@@ -203,19 +205,6 @@ class TrainSpec(Frozen):
     """Parameters that are searched for before each training; what `params` says of them is tried first."""
 
 
-class GateSpec(Frozen):
-    """What a challenger must show."""
-
-    metric: Literal["auc", "logloss", "rmse", "mae", "mlogloss", "accuracy"]
-    """The metric compared on the holdout."""
-    min_gain: float = Field(0.0, ge=0)
-    """The gain that must be exceeded."""
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Two-sided confidence of the interval of the gain."""
-    inconclusive: Literal["keep", "promote"] = "keep"
-    """What an undecided comparison does."""
-
-
 class ScoreSpec(Frozen):
     """What predictions carry besides the score."""
 
@@ -311,6 +300,14 @@ class PipelineSpec(Frozen):
             raise ValueError(
                 f"as_of: the label's source {label.name!r} is available {label.available}, so at {self.as_of} features could read the labels of their own partition; expected a moment before that"
             )
+        for guard in self.gate.guards:
+            kind = driver.columns.get(guard.slice)
+            if kind not in SLICE_TYPES:
+                found = f"{guard.slice!r} is {kind}" if kind else f"found {guard.slice!r}"
+                fitting = [column for column, kind in driver.columns.items() if kind in SLICE_TYPES]
+                raise ValueError(
+                    f"gate.guards: expected a column of source {driver.name!r} with values to slice by ({', '.join(fitting)}), {found}"
+                )
         metrics = {"binary:logistic": ("auc", "logloss", "accuracy"), "multi:softprob": ("mlogloss", "accuracy")}
         fitting = metrics.get(self.train.objective, ("rmse", "mae"))
         if self.gate.metric not in fitting:
