@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.command.check import check
+from tasks.domain.partition import span
+from tasks.domain.promotion import LedgerEvent
 from tasks.domain.run import RunRef
 from tasks.maintain import maintain
 from tests.support.project import Project, make_project
 from tests.support.rows import later, scatter
-from tests.support.shapes import TIPS, write_harvest, write_rides
+from tests.support.shapes import BERLIN, TIPS, write_harvest, write_rides
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,48 @@ def test_a_week_over_the_change_of_clocks_reads_its_days(harvest: Project):
     view = harvest.entry("harvest/predictions", "2024-05-06").meta["view"]
     reads = harvest.entry(f"harvest/features/{view}", "2024-04-01").meta["reads"]["rain"]
     assert (reads["first"], reads["last"], reads["partitions"]) == ("2024-03-11", "2024-03-31", 21)
+
+
+def evidence(project: Project, name: str) -> dict:
+    """What the lake keeps of a pipeline's first judgement."""
+    (event,) = project.lake.ledger(name).events()
+    return json.loads(project.lake.objects.get(f"evidence/{event['evidence']}.json"))
+
+
+def test_a_slice_holds_the_rows_whose_driving_row_has_its_value(harvest: Project):
+    seen = evidence(harvest, "harvest")
+    weeks = ("2024-04-08", "2024-04-15", "2024-04-22")
+    assert seen["evidence"]["holdout"] == [weeks[0], weeks[-1]]
+    crops = Counter(row["crop"] for week in weeks for row in harvest.rows("sources/plans/clean", (week, 1)))
+    slices = seen["slices"]["crop"]
+    assert {one["value"]: one["rows"] for one in slices["judged"]} == {c: n for c, n in crops.items() if c is not None}
+    assert all(one["low"] <= one["gain"] <= one["high"] for one in slices["judged"])
+    by_day = seen["slices"]["sown"]
+    assert by_day["judged"] == [] and by_day["not_judged"][0]["why"] == "fewer than 200 rows"
+    assert sum(one["rows"] for one in by_day["not_judged"]) + by_day["others"]["rows"] == 108
+    told = LedgerEvent.from_dict(harvest.lake.ledger("harvest").events()[0]).reason
+    assert "no slice by sown was large enough to judge" in told
+
+
+def test_slices_of_hours_take_each_ride_from_its_own_hour_of_the_daily_file(rides: Project):
+    seen = evidence(rides, "rides")
+    first, last = seen["evidence"]["holdout"]
+    zones = {row["ride"]: row["zone"] for row in rides.rows("sources/bookings/clean")}
+    hours = [str(hour) for hour in span("hour", BERLIN, f"{first}..{last}")]
+    expected = Counter(zones[row["ride"]] for h in hours for row in rides.rows("sources/receipts/clean", (h, 1)))
+    assert {one["value"]: one["rows"] for one in seen["slices"]["zone"]["judged"]} == dict(expected)
+
+
+def test_the_evidence_holds_calibration_and_cost_of_regressions_and_of_classes(harvest: Project, rides: Project):
+    for project, name, rows in ((harvest, "harvest", 108), (rides, "rides", 240)):
+        seen = evidence(project, name)
+        bins = seen["calibration"]["challenger"]["bins"]
+        assert sum(one["rows"] for one in bins) == rows == seen["evidence"]["rows"]
+        assert len(bins) == 10 and len(seen["calibration"]["baseline"]["bins"]) == 1  # of the constant
+        assert [one["predicted"] for one in bins] == sorted(one["predicted"] for one in bins)
+        cost = seen["evidence"]["cost"]
+        assert 0 < cost["ms_per_1000_rows"] < 10_000 and 0 < cost["model_mb"] < 10 and cost["memory_mb"] >= 0
+        assert seen["evidence"]["smallest_effect"] > 0 and seen["evidence"]["delong"] is None
 
 
 def test_each_hour_of_a_day_of_25_hours_is_scored_once(rides: Project):

@@ -57,7 +57,7 @@ sources:
     columns: {farm: string, millimetres: float}
 label: {sql: tons, source: yields, unlabelled: tons is null}
 train: {every: month, min_window: 4w, holdout: 3w, lead: 1h, objective: reg:squarederror, rounds: 20, params: {max_depth: 3, eta: 0.3}}
-gate: {metric: rmse}
+gate: {metric: rmse, guards: [{slice: crop, max_drop: 9, min_rows: 20}, {slice: sown, max_drop: 9}]}
 """
 
 HARVEST_SQL = """
@@ -99,7 +99,7 @@ sources:
     columns: {ride: string, tip: string}
 label: {sql: tip, source: receipts}
 train: {every: day, min_window: 1d, holdout: 1d, lead: 0d, objective: multi:softprob, rounds: 8, params: {max_depth: 3, eta: 0.5}}
-gate: {metric: mlogloss}
+gate: {metric: mlogloss, guards: [{slice: zone, max_drop: 9, min_rows: 20}]}
 """
 
 RIDES_SQL = """

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.domain.promotion import Evidence, LedgerEvent, ModelRef, champion_at, decide, effective_from
+from tasks.domain.evidence import Evidence, decide
+from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, effective_from
 from tasks.domain.results import EvaluateResult, PinnedPartition, PinResult, Scored, ScoreResult, Skipped, TrainingPin
 from tasks.domain.spec import GateSpec
 
