@@ -6,11 +6,13 @@ through REST. Nobody is asked about a challenger that would not be promoted.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 
+from millrace_airflow.priority import TodayFirst
 from tasks.domain.partition import iso
 from tasks.domain.results import ApproveResult, EvaluateResult
 
@@ -25,6 +27,8 @@ slices, lies in the lake at `evidence/{digest}.json`.
 class ApproveOperator(HITLOperator):
     """Asks a person whether the challenger becomes champion; the answer goes to `promote` either way.
 
+    Not Airflow's ApprovalOperator: that one skips what comes after a refusal, and a refusal is to be recorded.
+
     Args:
         pipeline: its name.
     """
@@ -36,6 +40,9 @@ class ApproveOperator(HITLOperator):
             "task_id": "approve",
             "subject": f"{pipeline}: promote the challenger?",
             "options": [APPROVE, REFUSE],
+            "retries": 2,
+            "retry_delay": timedelta(seconds=10),
+            "weight_rule": TodayFirst(),
             "params": {"reason": Param("", type="string", description="Why; it is kept in the champion ledger.")},
         }
         super().__init__(**{**defaults, **kwargs})

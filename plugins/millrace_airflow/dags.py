@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from millrace_airflow.operator import StageOperator, ValidateOperator
-from millrace_airflow.pages import INGEST_PAGE, SCORE_PAGE, TRAIN_PAGE
+from millrace_airflow.pages import APPROVAL, INGEST_PAGE, SCORE_PAGE, TRAIN_PAGE
 from millrace_airflow.timetable import PartitionTimetable
 from millrace_airflow.wake import clean_asset, predictions_asset
 from tasks.domain.spec import PipelineSpec, SourceSpec
@@ -53,12 +53,13 @@ def score_dag(spec: PipelineSpec) -> DAG:
 def train_dag(spec: PipelineSpec) -> DAG:
     """`<pipeline>__train`: a challenger, its evidence, the verdict."""
     at = {"subject": spec.pipeline, "grain": spec.train.every, "timezone": spec.timezone, "pool": "train"}
+    asks = spec.gate.approve == "manual"
     with DAG(
         dag_id=f"{spec.pipeline}__train",
         schedule=_schedule(spec, spec.train.every),
         max_active_runs=1,
         tags=["millrace", "train", spec.pipeline],
-        doc_md=TRAIN_PAGE.format(spec=spec, example=_example(spec.train.every)),
+        doc_md=(TRAIN_PAGE + APPROVAL * asks).format(spec=spec, example=_example(spec.train.every)),
         description=f"A challenger for {spec.pipeline}, each {spec.train.every}, and whether it becomes champion",
         **_common(ranges=False),
     ) as dag:
@@ -69,10 +70,10 @@ def train_dag(spec: PipelineSpec) -> DAG:
         evaluate = StageOperator(verb="evaluate", **at)
         promote = StageOperator(verb="promote", **at)
         pin >> featurize >> train >> evaluate
-        if spec.gate.approve == "manual":
-            from millrace_airflow.approve import ApproveOperator  # imported where somebody is asked
+        if asks:
+            from millrace_airflow.approve import ApproveOperator  # only here: the others need no more imports
 
-            evaluate >> ApproveOperator(pipeline=spec.pipeline) >> promote
+            evaluate >> ApproveOperator(pipeline=spec.pipeline, pool="train") >> promote
         else:
             evaluate >> promote
     return dag

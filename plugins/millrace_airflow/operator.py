@@ -108,7 +108,7 @@ class StageOperator(BaseOperator):
         return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *force)
 
     def _inputs(self, context: Context) -> dict[str, Any]:
-        """Verb -> result of each step before this one in the DAG."""
+        """Verb -> result of each step before this one in the DAG; a person's answer is one too."""
         before = [task for task in self.get_flat_relatives(upstream=True) if hasattr(task, "verb")]
         pulled = {task.verb: context["ti"].xcom_pull(task_ids=task.task_id) for task in before}
         return {verb: result for verb, result in pulled.items() if result is not None}

@@ -60,6 +60,13 @@ the column or the resource. Clear the task after mending the cause: a version th
 `millrace run promote {spec.pipeline} {example}` does the same without Airflow.
 """ + _RUN_ONE.format(dag="{spec.pipeline}__train", verb="promote", name="{spec.pipeline}", example="{example}")
 
+APPROVAL = """
+**Approval.** A challenger that the gate would promote waits at `approve` for a person, who finds the evidence under
+Required Actions and answers Approve or Refuse; either goes to the ledger with name, moment and reason. It waits as long
+as nobody answers, and the next training with it. Without Airflow: `millrace run promote {spec.pipeline} {example}
+--approve "why"`.
+"""
+
 WAKE_PAGE = """
 **What.** `due` asks the tables and the landing zone which partitions of live sources and pipelines are due and
 not done, and `start` starts a run for each. Nothing is remembered here: a lost, doubled or late event

@@ -22,6 +22,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """dags/ read with four configurations: the project's, 50 pipelines, live sources, broken files."""
     folder = tmp_path_factory.mktemp("config")
     many = write_config(folder / "many", *(f"p{number}" for number in range(50)))
+    asked = many / "pipelines" / "p7" / "pipeline.yaml"
+    asked.write_text(asked.read_text().replace("{metric: auc}", "{metric: auc, approve: manual}"))
     live = write_config(folder / "live", "orders_late", live=True)
     broken = write_config(folder / "broken", "good", "bad", "worse", "params", "never")
     bad = broken / "pipelines" / "bad" / "pipeline.yaml"
@@ -78,6 +80,16 @@ def test_steps_stand_in_the_order_in_which_data_flows(read):
     assert _order(dags["orders_late__train"]) == ["pin_training", "featurize", "train", "evaluate", "promote"]
     assert _order(dags["millrace__wake"]) == ["due", "start"]
     assert dags["millrace__wake"]["tasks"]["start"]["mapped"]
+
+
+def test_a_person_is_asked_between_evaluate_and_promote_where_the_pipeline_says_so(read):
+    dags = read["many"]["dags"]
+    steps = ["pin_training", "featurize", "train", "evaluate", "approve", "promote"]
+    assert _order(dags["p7__train"]) == steps
+    assert {task["pool"] for task in dags["p7__train"]["tasks"].values()} == {"train", "gpu"}
+    assert "**Approval.**" in dags["p7__train"]["page"]
+    assert _order(dags["p8__train"]) == [step for step in steps if step != "approve"]
+    assert "**Approval.**" not in dags["p8__train"]["page"]
 
 
 def test_training_and_scoring_have_pools_of_their_own(read):
