@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowException
+from millrace_airflow.approve import ApproveOperator
 from millrace_airflow.maintain_dag import MaintainOperator
 
+from tasks.domain.partition import iso
+from tasks.domain.results import ApproveResult
 from tasks.lake import open_lake
 from tasks.settings import REPOSITORY, Settings
 from tests.support.pipelines import deliver, write_config
@@ -28,14 +31,25 @@ RUNS = {
     "no champion": ("tiny__score", {"partition": "2024-01-05"}),
     "no partition": ("orders__ingest", {}),
     "no day": ("orders__ingest", {"partition": "2024-01"}),
+    "labels": ("arrivals__ingest", {"from": "2024-01-01", "to": "2024-01-05"}),
+    "asked": ("asked__train", {"partition": "2024-01-06"}),
 }
+ANSWERS = {"asked": {"chosen_options": ["Approve"], "params_input": {"reason": "looked at the slices"}}}
+CHANGES = (
+    ("every: month, min_window: 5d, holdout: 3d", "every: day, min_window: 2d, holdout: 2d"),
+    ("{metric: auc}", "{metric: auc, approve: manual, guards: [{slice: shop, max_drop: 0.9, min_rows: 10}]}"),
+)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Deliveries of six days, the last of which breaks its contract."""
     folder = tmp_path_factory.mktemp("airflow")
-    write_config(folder / "config", "tiny")
+    write_config(folder / "config", "tiny", "asked")
+    spec = folder / "config/pipelines/asked/pipeline.yaml"
+    for old, new in CHANGES:
+        assert old in spec.read_text()
+        spec.write_text(spec.read_text().replace(old, new))
     deliver(folder / "home" / "landing", date(2024, 1, 1), date(2024, 1, 6))
     bad = folder / "home" / "landing" / "orders" / "2024-01-06.csv"
     header, *lines = bad.read_text().splitlines()
@@ -44,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(home: Path) -> dict[str, str]:
+def environment(home: Path, mlflow_uri: str) -> dict[str, str]:
     return {
         **os.environ,
         "AIRFLOW_HOME": str(home / "airflow"),
@@ -54,6 +68,7 @@ def environment(home: Path) -> dict[str, str]:
         "MILLRACE_HOME": str(home / "home"),
         "MILLRACE_CONFIG": str(home / "config"),
         "MILLRACE_PATIENCE": "0",
+        "MILLRACE_MLFLOW": mlflow_uri,
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
     }
 
@@ -62,7 +77,7 @@ def environment(home: Path) -> dict[str, str]:
 def ran(environment: dict[str, str]) -> dict[str, dict]:
     """Each of RUNS, run once, one after the other, in one process."""
     _python(environment, "-m", "airflow", "db", "migrate")
-    wanted = [{"dag_id": dag_id, "conf": conf} for dag_id, conf in RUNS.values()]
+    wanted = [{"dag_id": dag, "conf": conf, "answer": ANSWERS.get(name)} for name, (dag, conf) in RUNS.items()]
     output = _python(environment, "-m", "tests.support.run_dags", json.dumps(wanted))
     return dict(zip(RUNS, json.loads(output.splitlines()[-1]), strict=True)) | {
         "output": {"text": output, "results": {}}
@@ -137,6 +152,41 @@ def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):
 def test_a_run_without_a_valid_partition_fails_at_once(ran):
     assert ran["no partition"]["tasks"]["ingest"] == "failed"
     assert ran["no day"]["tasks"]["ingest"] == "failed"
+
+
+def test_a_person_who_approves_through_rest_is_the_actor_of_the_promotion(ran, home):
+    run = ran["asked"]
+    assert set(run["tasks"].values()) == {"success"} and "approve" in run["tasks"]
+    answer, evaluated = run["results"]["approve"], run["results"]["evaluate"]
+    assert (answer["approved"], answer["by"], answer["evidence"]) == (True, "ada", evaluated["digest"])
+    assert run["asked"]["status"] == 200 and run["asked"]["subject"] == "asked 2024-01-06: promote the challenger?"
+    assert run["asked"]["body"].startswith(evaluated["decision"]["reason"])
+    (event,) = open_lake(Settings(home=home / "home")).ledger("asked").events()
+    assert (event["verdict"], event["actor"], event["to_model"]) == ("promote", "ada", event["candidate"])
+    why = f"approved by ada at {answer['at']} (looked at the slices): better than the best constant: auc"
+    assert event["reason"].startswith(why)
+
+
+@pytest.mark.parametrize(("chosen", "approved"), [("Approve", True), ("Refuse", False)])
+def test_an_answer_carries_who_when_why_and_about_which_evidence(ran, chosen, approved):
+    evaluated, at = ran["asked"]["results"]["evaluate"], datetime(2024, 1, 6, 12, tzinfo=UTC)
+    context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: evaluated if task_ids == "evaluate" else None)}
+    event = {
+        "chosen_options": [chosen],
+        "params_input": {"reason": " because "},
+        "responded_at": at,
+        "responded_by_user": {"id": "7", "name": "ada"},
+    }
+    answer = ApproveResult.from_dict(ApproveOperator(pipeline="asked").execute_complete(context, event))
+    told = ("asked", "2024-01-06", evaluated["digest"], approved, "ada", iso(at), "because")
+    assert answer == ApproveResult(*told)
+
+
+def test_nobody_is_asked_about_a_challenger_that_the_gate_keeps(ran):
+    kept = ran["asked"]["results"]["evaluate"]
+    kept = {**kept, "decision": {**kept["decision"], "promoted": False}}
+    context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: kept)}
+    assert ApproveOperator(pipeline="asked").execute(context) is None  # it would park the task by an exception
 
 
 def test_no_frame_ever_crosses_a_task_boundary(ran):

@@ -187,6 +187,28 @@ def test_due_and_check_answer_in_json_and_as_tables(call: Call):
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("score", "2024-01-02"), "--approve: score promotes nothing"),
+        (("promote", "2024-01"), "--approve: gate.approve of late_orders is auto, so nobody is asked"),
+    ],
+)
+def test_an_approval_where_nobody_is_asked_is_refused(call: Call, words: tuple[str, str], said: str):
+    verb, partition = words
+    code, _, err = call("run", verb, "late_orders", partition, "--approve", "why not")
+    assert code == 2 and said in err
+
+
+def test_an_approval_has_a_reason_and_is_about_one_training(call: Call, tmp_path: Path):
+    spec = tmp_path / "config/pipelines/late_orders/pipeline.yaml"
+    spec.write_text(spec.read_text().replace("{metric: auc}", "{metric: auc, approve: manual}"))
+    code, _, err = call("run", "promote", "late_orders", "2024-02", "--approve", " ")
+    assert code == 2 and "--approve: expected the reason for the approval" in err
+    code, _, err = call("run", "promote", "late_orders", "2024-02..2024-03", "--approve", "why")
+    assert code == 2 and "--approve: an approval is about one training, not about 2024-02..2024-03" in err
+
+
 def test_a_scheduler_names_the_run_and_a_person_is_named_otherwise(call: Call, tmp_path: Path, monkeypatch):
     from tasks.command.handlers import identity
 
