@@ -3,8 +3,9 @@
 Verbs (read from top to bottom, they are the product):
 `ingest` lands files, `validate` publishes clean rows, `featurize` computes features from what was
 known (through a `view` of the SQL, and its `rollup`s), `pin` resolves champion and snapshots once, `train` makes a challenger (`search` finds its
-parameters, where asked for), `evaluate` gathers evidence, `promote` applies the decision to the
-ledger (a person's: `appoint`; taken back: `rollback`; what they share: `line`), `score` publishes predictions, `maintain` keeps the tables' files few.
+parameters, where asked for), `evaluate` gathers evidence (sliced by `driving` values), `promote` applies the decision to the
+ledger (a person's: `appoint`; taken back: `rollback`; what they share: `line`), `score` publishes predictions, `report` holds
+them against what came true, `maintain` keeps the tables' files few.
 
 Gateways (one foreign system each): `lake` (Delta tables, objects, ledger), `formats` (delivered
 files), `quality` (Great Expectations), `sql` (DuckDB), `compute` (Dask, XGBoost, Optuna), `registry`
