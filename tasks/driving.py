@@ -56,6 +56,7 @@ def driving_values(
     keyed = ["_partition", *(f"_key{number}" for number in range(len(spec.entity)))]
     values = [f"_value{number}" for number in range(len(columns))]
     asked = rows.select(["partition_key", *spec.entity]).rename_columns(keyed)
+    asked = asked.set_column(0, "_partition", asked["_partition"].cast(pa.string()))
     parts = []
     for one in partitions:
         part = slices.view(seen[one.key])
