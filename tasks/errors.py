@@ -81,6 +81,18 @@ class ContractError(Terminal):
     """A partition breaks its contract beyond the declared limit: it is blocked, nothing of it is published."""
 
 
+class LeakError(Terminal):
+    """Features know what was not known yet, or the label itself: nothing is promoted.
+
+    Attributes:
+        leaks: each found leak in a sentence.
+    """
+
+    def __init__(self, message: str, *, leaks: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.leaks = leaks
+
+
 class PopulationError(Terminal):
     """Rows in are not rows scored + quarantined + filtered: the write is refused."""
 

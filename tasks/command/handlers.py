@@ -86,11 +86,35 @@ def feed(options: argparse.Namespace) -> None:
 def check(options: argparse.Namespace) -> int:
     from tasks.command.check import check as check_all
 
+    if options.leaks:
+        return _check_leaks(options)
     found = check_all(load_settings(), options.names)
     rows = [(kind, name, problem or "ok") for kind, name, problem in found]
     value = [{"kind": kind, "name": name, "problem": problem} for kind, name, problem in found]
     output.emit(value, output.table(("kind", "name", "state"), rows), as_json=options.json)
     return 1 if any(problem for *_, problem in found) else 0
+
+
+def _check_leaks(options: argparse.Namespace) -> int:
+    from tasks.command.leaks import HINT, check_leaks, told
+    from tasks.command.names import known_pipeline
+
+    settings = load_settings()
+    if not options.names:
+        raise UsageError("--leaks: expected the pipelines to check", hint="millrace check --leaks NAME")
+    for name in options.names:
+        known_pipeline(settings, name)
+    found = [
+        check_leaks(settings, name, run=identity(), count=options.partitions, seed=options.seed)
+        for name in options.names
+    ]
+    lines = []
+    for one in found:
+        lines += [f"{one.pipeline}  {told(one)}", *(f"  {leak.text}" for leak in one.leaks)]
+    leaking = any(one.leaks for one in found)
+    text = "\n".join([*lines, *([f"what to do: {HINT}"] if leaking else [])])
+    output.emit([one.to_dict() for one in found], text, as_json=options.json)
+    return 1 if leaking else 0
 
 
 def run(options: argparse.Namespace) -> int:

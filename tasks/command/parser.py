@@ -38,6 +38,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("--sources", nargs="+", metavar="SOURCE", help="all of them when left out")
     one = command("check", handlers.check, "read and compile sources and pipelines, without data")
     one.add_argument("names", nargs="*", metavar="NAME", help="sources or pipelines; all when left out")
+    one.add_argument("--leaks", action="store_true", help="compute features again without what was not known, compare")
+    one.add_argument(
+        "--partitions", type=_count, metavar="N", help="computed twice by --leaks; default leaks.partitions"
+    )
+    one.add_argument("--seed", type=int, default=0, metavar="S", help="of the partitions that --leaks takes")
     one = command("run", handlers.run, "run one verb, with what it needs before it, without Airflow")
     one.add_argument("verb", choices=VERBS)
     one.add_argument("name", help="a source (ingest, validate; or a pipeline: all of its sources) or a pipeline")
@@ -123,6 +128,12 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no moment; expected for instance 2013-11-05T09:00Z or 2013-11-05T04:00-05:00"
         ) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of partitions; expected 1 or more")
+    return int(text)
 
 
 def _day(text: str) -> date:

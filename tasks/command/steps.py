@@ -263,16 +263,18 @@ class Steps:
         registry,
     ) -> PromoteResult:
         """Apply the verdict; where another champion was made since, judge the same model against that one first."""
+        from tasks.command.leaks import without_leaks
         from tasks.pin import pin_champion
         from tasks.promote import promote
 
         for left in range(JUDGED - 1, -1, -1):
+            checked = without_leaks(self.settings, self.run, spec, lake, pin, evaluated)
             try:
                 return promote(
                     spec=spec,
                     pin=pin,
                     trained=trained,
-                    evaluated=evaluated,
+                    evaluated=checked,
                     lake=lake,
                     registry=registry,
                     run=self.run,

@@ -22,6 +22,7 @@ from tasks.errors import PartitionKeyError
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 COLUMN_TYPES = ("string", "int", "float", "bool", "date", "timestamp", "local_timestamp")
 SLICE_TYPES = ("string", "int", "bool", "date")
+TEMPORAL_TYPES = ("date", "timestamp", "local_timestamp")
 METRICS = ("auc", "logloss", "rmse", "mae", "mlogloss", "accuracy")
 
 
@@ -46,6 +47,14 @@ def _entity(value: Any) -> Any:
     if not columns or not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
         raise ValueError(f"expected a list of columns such as [flight_id], found {value!r}")
     return tuple(columns)
+
+
+def _ahead(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(column, str) for column in value):
+        raise ValueError(f"expected true, or a list of columns such as [valid_until], found {value!r}")
+    return tuple(value)
 
 
 def _gpus(value: Any) -> Any:
@@ -94,6 +103,8 @@ class SourceSpec(Frozen):
     """Last local day with deliveries; left out when live."""
     history: date | None = None
     """Partitions that start before this local day are a historical load: known at their declared moment."""
+    ahead: Annotated[bool | tuple[str, ...], BeforeValidator(_ahead)] = False
+    """A plan's or a forecast's: true, or the columns whose times may lie after the moment at which a row is known."""
     manifest: str | None = None
     """A JSON file in the landing zone that maps partition keys of a historical load to known_at moments."""
     missing: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
@@ -126,6 +137,9 @@ class SourceSpec(Frozen):
                 )
         if self.time is not None and self.columns.get(self.time) != "timestamp":
             raise ValueError(f"time: expected a column of type timestamp, {self.time!r} is not one")
+        for column in self.ahead if isinstance(self.ahead, tuple) else ():
+            if self.columns.get(column) not in TEMPORAL_TYPES:
+                raise ValueError(f"ahead: expected columns of type {', '.join(TEMPORAL_TYPES)}, {column!r} is not one")
         folded = [column.lower() for column in self.columns]
         double = [column for column in self.columns if folded.count(column.lower()) > 1]
         if double:
@@ -205,6 +219,15 @@ class TrainSpec(Frozen):
     """Parameters that are searched for before each training; what `params` says of them is tried first."""
 
 
+class LeakSpec(Frozen):
+    """What is looked at for leaks before a promotion."""
+
+    partitions: int = Field(3, ge=1)
+    """Partitions whose features are computed a second time, where what was not known is physically absent."""
+    alone: float = Field(0.85, gt=0.5, le=1)
+    """The most that one feature alone may reach: AUC for classes, R² for numbers. 1 refuses none."""
+
+
 class ScoreSpec(Frozen):
     """What predictions carry besides the score."""
 
@@ -245,6 +268,8 @@ class PipelineSpec(Frozen):
     """Training."""
     gate: GateSpec
     """Promotion."""
+    leaks: LeakSpec = LeakSpec()
+    """The leak check."""
     score: ScoreSpec = ScoreSpec()
     """Scoring."""
     _backtest: str | None = PrivateAttr(None)
