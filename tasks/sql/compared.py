@@ -63,21 +63,22 @@ def not_come(rows: pa.Table, columns: Mapping[str, str], as_of: datetime, *, ref
         as_of: the knowledge cut.
         reference: whether the rows are reference data, which counts as known from the beginning of time.
     """
-    limit = pa.scalar(as_of.astimezone(UTC), pa.timestamp("us", tz="UTC"))
-    limits = pa.chunked_array([pa.array([limit.as_py()] * len(rows), limit.type)])
+    limit = np.full(len(rows), np.datetime64(as_of.astimezone(UTC).replace(tzinfo=None), "us"))
     if not reference:
-        limits = pc.min_element_wise(rows["_known_at"].cast(limit.type), limit)
+        limit = np.minimum(_moments(rows["_known_at"]), limit)
     found = {}
     for name, kind in columns.items():
-        column, until = rows[name], limits
-        if kind != "timestamp":  # a wall clock somewhere
-            naive = pa.timestamp("us")
-            column = column.cast(naive)
-            until = pc.add(limits.cast(naive), pa.scalar(_FIRST_ZONE, pa.duration("us")))
-        later = pc.fill_null(pc.greater(column, until), False).to_numpy(zero_copy_only=False)
+        # any other type is a wall clock's somewhere
+        until = limit if kind == "timestamp" else limit + np.timedelta64(_FIRST_ZONE)
+        later = _moments(rows[name]) > until  # a missing time is no later one
         if later.any():
             found[name] = later
     return found
+
+
+def _moments(column: pa.ChunkedArray) -> np.ndarray:
+    """Times as numpy's microseconds, NaT where missing; of an instant in UTC."""
+    return column.cast(pa.timestamp("us")).to_numpy()
 
 
 def equal_columns(rows: pa.Table, features: Sequence[str], columns: Mapping[str, str], least: int) -> list[tuple]:

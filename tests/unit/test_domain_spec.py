@@ -82,6 +82,8 @@ def test_features_that_could_read_their_own_labels_are_refused():
         ({"delimiter": "||"}, "delimiter"),
         ({"max_reject_rate": 2}, "max_reject_rate"),
         ({"formt": "csv"}, "formt"),
+        ({"ahead": ["id"]}, "ahead: expected columns of type date, timestamp, local_timestamp, 'id' is not one"),
+        ({"ahead": "seen"}, "expected true, or a list of columns such as [valid_until], found 'seen'"),
     ],
 )
 def test_a_source_that_cannot_be_is_refused(changes, words):
@@ -120,6 +122,8 @@ def test_a_source_that_cannot_be_is_refused(changes, words):
         ({"gate": {"guards": [{"slice": "id", "max_drop": -1}]}}, "greater than or equal to 0"),
         ({"gate": {"limits": {"model_mb": 0}}}, "greater than 0"),
         ({"gate": {"approve": "manuell"}}, "'auto' or 'manual'"),
+        ({"leaks": {"alone": 0.5}}, "alone"),
+        ({"leaks": {"partitions": 0}}, "partitions"),
         ({"lookback": "5"}, "no length of time"),
         ({"entities": 1}, "entities"),
     ],
