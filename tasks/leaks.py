@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def leaks(
     snapshots: Mapping[str, int],
     labels_as_of: datetime,
     lake: Lake,
-    copy: Callable[[str], Lake],
+    copy: Callable[[str], AbstractContextManager[Lake]],
     featurize: Featurize,
     run: RunRef,
 ) -> LeaksResult:
@@ -59,7 +60,7 @@ def leaks(
         snapshots: clean tables' versions.
         labels_as_of: labels that had matured by then are used.
         lake: where features are computed normally, or lie already.
-        copy: gives an empty lake by name.
+        copy: gives an empty lake by name, for a while.
     """
     values = load_view(lake, spec.pipeline, view)
     check = _Check(as_viewed(spec, values), values, snapshots, lake, copy, featurize, run)
@@ -128,11 +129,12 @@ class _Check:
         except NotReadyError as error:
             what = ", ".join(error.missing)
             text = f"the cut shows {what}, which was not known by {self._moment(partition)}, or waits for it in vain"
-            return [*found, self._leak("cut", partition, text, source=what.split("/")[0])]
+            names = dict.fromkeys(one.split("/")[0] for one in error.missing)
+            return [*found, self._leak("cut", partition, text, source=", ".join(names))]
         more = extents(normal.reads, plain.reads)
         shown = "; ".join(text for _, text in more) or "other rows of the same partitions"
         shown = f"at {self._moment(partition)} the cut shows {shown}"
-        source = more[0][0] if more else ""
+        source = ", ".join(name for name, _ in more)
         differing = self._differing("cut", partition, normal.rows, plain.rows, shown, source)
         if more and not differing:
             differing = [self._leak("cut", partition, shown, source=source)]
@@ -163,11 +165,11 @@ class _Check:
         self, partition: Partition, what: str, left: Mapping[str, set[Pair]], held: Mapping[str, pa.Table]
     ) -> _Computed:
         """The partition's features in a lake that holds these rows and nothing else."""
-        lake = self.copy(f"{partition.key}-{what}")
-        key = view_key(self.spec.pipeline, self.values["id"])
-        lake.objects.put(key, json.dumps(self.values, separators=(",", ":")).encode())
-        versions = {tables.clean(name): self._put(lake, name, left[name], rows) for name, rows in held.items()}
-        return self.features(lake, [partition], versions)[partition.key]
+        with self.copy(f"{partition.key}-{what}") as lake:
+            key = view_key(self.spec.pipeline, self.values["id"])
+            lake.objects.put(key, json.dumps(self.values, separators=(",", ":")).encode())
+            versions = {tables.clean(name): self._put(lake, name, left[name], rows) for name, rows in held.items()}
+            return self.features(lake, [partition], versions)[partition.key]
 
     def _put(self, lake: Lake, name: str, left: set[Pair], rows: pa.Table) -> int:
         """A clean table of rows, with what the lake says of their revisions; its version."""
@@ -175,9 +177,7 @@ class _Check:
             return -1
         clean = self.lake.table(tables.clean(name))
         known = clean.entries(version=self.snapshots[clean.name])
-        counts = dict.fromkeys(left, 0)
-        for pair in _pairs(rows):
-            counts[pair] += 1
+        counts = dict.fromkeys(left, 0) | _counts(rows)
         return lake.table(clean.name).replace(
             pinned=-1,
             columns=rows.schema,
@@ -213,7 +213,7 @@ class _Check:
             return []
         column = next(iter(masks))
         gone = sum(masks.values()) > 0
-        at = int(masks[column].argmax())
+        at = int(masks[column].nonzero()[0][-1])  # the last is the one that is most plainly still to come
         known_at = rows["_known_at"][at].as_py()
         reference = self.spec.sources[name].source.grain == "none"
         said = "they count as known always" if reference else f"it counts as known at {iso(known_at)}"
@@ -228,16 +228,21 @@ class _Check:
     def _not_come(self, partition: Partition, name: str, rows: pa.Table):
         """Which rows tell of a time that had not come, by the column that says so; '' where only the partition can."""
         import numpy as np
+        import pyarrow.compute as pc
 
         from tasks.sql.compared import not_come
 
         source, as_of = self.spec.sources[name].source, self.spec.as_of.at(partition)
         columns = telling_times(source)
-        if columns or source.grain == "none":
+        if columns or source.ahead or source.grain == "none":
             return not_come(rows, columns, as_of, reference=source.grain == "none")
         known = {(key, revision): min(known_at, as_of) for key, revision, known_at in self.known[name]}
-        unended = {pair for pair in set(_pairs(rows)) if bounds(source, pair[0])[1] > known[pair]}
-        return {"": np.array([pair in unended for pair in _pairs(rows)])} if unended else {}
+        unended = np.zeros(len(rows), dtype=bool)
+        for key, revision in _counts(rows):
+            if bounds(source, key)[1] > known[key, revision]:
+                mine = pc.and_(pc.equal(rows["partition_key"], key), pc.equal(rows["revision"], revision))
+                unended |= mine.to_numpy(zero_copy_only=False)
+        return {"": unended} if unended.any() else {}
 
     def _differing(
         self, kind, partition: Partition, first, second, why: str, source: str, column: str = ""
@@ -259,6 +264,7 @@ class _Check:
         return Leak(kind, partition.key, feature, source, column, f"{self.spec.pipeline} {partition.key}: {text}")
 
 
-def _pairs(rows: pa.Table) -> list[Pair]:
-    """Partition key and revision of each row."""
-    return list(zip(rows["partition_key"].to_pylist(), rows["revision"].to_pylist(), strict=True))
+def _counts(rows: pa.Table) -> dict[Pair, int]:
+    """How many rows of each partition key and revision there are."""
+    found = rows.group_by(list(tables.SOURCE_KEY)).aggregate([([], "count_all")]).to_pylist()
+    return {(one["partition_key"], one["revision"]): one["count_all"] for one in found}

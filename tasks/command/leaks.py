@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,10 +134,19 @@ def _leaks(
         snapshots=snapshots,
         labels_as_of=labels_as_of,
         lake=lake,
-        copy=lambda name: open_lake(_elsewhere(settings, folder / name)),
+        copy=lambda name: _copy(settings, folder / name),
         featurize=_featurizer(settings, run, spec, view),
         run=run,
     )
+
+
+@contextmanager
+def _copy(settings: Settings, folder: Path) -> Iterator[Lake]:
+    """An empty lake in a folder, which is gone afterwards."""
+    try:
+        yield open_lake(_elsewhere(settings, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _featurizer(

@@ -30,7 +30,7 @@ class Leak(Result):
         kind: `cut`, the cut shows what was not known; `time`, a source tells of later than it is said to be
             known; `label`, the label is among the features.
         partition: key of the pipeline's partition; empty where it was seen over several.
-        feature, source, column: what leaks, and from where; empty where unknown.
+        feature, source, column: what leaks, and from where (sources, with commas); empty where unknown.
         text: all of it in a sentence.
     """
 
