@@ -249,9 +249,10 @@ class _Check:
     ) -> list[Leak]:
         from tasks.sql.compared import differences
 
+        gone = "what was not known" if kind == "cut" else "what was still to come"
         found = []
         for one in differences(first, second, self.spec.entity):
-            text = f"feature {one.column!r} differs in {one.rows} of {first.num_rows} rows, for {one.entity} it is {one.first!r}, and {one.second!r} where that is physically absent: {why}"
+            text = f"feature {one.column!r} differs in {one.rows} of {first.num_rows} rows, for {one.entity} it is {one.first!r}, and {one.second!r} without {gone}: {why}"
             found.append(self._leak(kind, partition, text, feature=one.column, source=source, column=column))
         return found
 
