@@ -108,8 +108,12 @@ def refuse(found: LeaksResult) -> None:
 
 def told(found: LeaksResult) -> str:
     """The result in a line."""
-    seen = f"{len(found.partitions)} partitions computed twice and {found.labelled} rows held against their labels"
-    return f"{len(found.leaks)} leaks: {seen}" if found.leaks else f"no leak: {seen}"
+    seen = f"{_many(len(found.partitions), 'partition')} computed twice and {_many(found.labelled, 'row')} held against their labels"
+    return f"{_many(len(found.leaks), 'leak')}: {seen}" if found.leaks else f"no leak: {seen}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _leaks(
