@@ -155,15 +155,32 @@ def test_a_day_that_has_not_ended_is_named_where_its_rows_have_no_times(project:
     assert "which had not ended" in leaks[0].text
 
 
-def test_a_manifest_that_has_the_label_known_before_it_happened_is_named(project: Project):
+def reload_arrivals(project: Project, known_at: dict[str, str]) -> None:
+    """The arrivals again, with a manifest that says when they were known."""
     source = project.settings.config / "sources" / "arrivals" / "source.yaml"
     source.write_text(source.read_text() + "manifest: '{landing}/known.json'\n")
-    project.write("known.json", json.dumps({f"2024-01-{day:02}": "2023-12-31T00:00:00Z" for day in range(1, 13)}))
+    project.write("known.json", json.dumps(known_at))
     shutil.rmtree(project.settings.home / "lake" / "sources" / "arrivals")
     project.load({"arrivals": f"{FIRST}..{LAST}"})
-    kinds = {(one.kind, one.source) for one in look(project, HONEST).leaks}
-    assert ("label", "arrivals") in kinds  # and the orders of a day that had not ended, by the column-less rule
-    assert ("time", "arrivals") in kinds
+
+
+def test_a_manifest_that_has_the_label_known_before_it_happened_is_named(project: Project):
+    reload_arrivals(project, {f"2024-01-{day:02}": "2023-12-31T00:00:00Z" for day in range(1, 13)})
+    found = look(project, HONEST)
+    (label,) = [one for one in found.leaks if one.kind == "label"]
+    assert label.text.startswith(
+        f"late_orders {label.partition}: arrivals/{label.partition}, the partition's own label"
+    )
+    untimely = {(one.feature, one.source) for one in found.leaks if one.kind == "time"}
+    assert untimely == {("rate", "arrivals"), ("orders", "arrivals")}  # of days that had not ended
+
+
+def test_a_file_that_came_late_and_was_waited_for_is_no_leak(project: Project):
+    day = look(project, HONEST).partitions[0]
+    before = str(date.fromisoformat(day) - timedelta(days=1))
+    reload_arrivals(project, {before: "2024-02-01T00:00:00Z"})
+    found = look(project, HONEST)
+    assert (found.partitions, found.leaks) == ((day,), ())
 
 
 def without_known_at(spec, partition, deliveries):
@@ -211,7 +228,7 @@ def test_a_view_that_shows_rows_of_other_cuts_is_found(project: Project, monkeyp
         return self._table if "late" in self._table.column_names else view(self, visible)
 
     monkeypatch.setattr(Slices, "view", leaking)
-    cuts = [one for one in look(project, HONEST).leaks if one.kind == "cut"]
+    cuts = [one for one in look(project, HONEST, partitions=2).leaks if one.kind == "cut"]
     assert {one.feature for one in cuts} == {"rate", "orders"}
     assert all("other rows of the same partitions" in one.text for one in cuts)
 

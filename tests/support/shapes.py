@@ -99,6 +99,7 @@ sources:
     columns: {ride: string, tip: string}
 label: {sql: tip, source: receipts}
 train: {every: day, min_window: 1d, holdout: 1d, lead: 0d, objective: multi:softprob, rounds: 8, params: {max_depth: 3, eta: 0.5}}
+leaks: {alone: 0.95} # the zone tells most of the tip, honestly
 gate: {metric: mlogloss, guards: [{slice: zone, max_drop: 9, min_rows: 20}]}
 """
 
