@@ -223,6 +223,20 @@ def test_the_ledger_says_who_scores_a_day_why_and_what_was_believed(bad):
     assert call("ledger", NAME, "--at", "someday")[0] == 2
 
 
+def test_a_person_reads_the_same_in_words(bad, capsys):
+    project, good, worse, _ = bad
+    assert main(["rollback", NAME, "--why", WHY, "--repair"]) == 0
+    out, err = capsys.readouterr()
+    assert f"published partitions of version {worse}: {', '.join(BAD_DAYS)}" in out
+    assert f"scored again: {', '.join(BAD_DAYS)}" in out and f"version {worse} is rolled back (event 3)" in err
+    assert main(["ledger", NAME]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 3 + 1 + 2 and "rollback, repair" in lines[3] and lines[3].endswith(WHY)
+    assert lines[-1].startswith(str(good))
+    assert main(["ledger", NAME, "--at", BAD_DAYS[0]]) == 0
+    assert capsys.readouterr().out.endswith(f"published by version {good} (as-of)\n")
+
+
 def test_a_named_version_scores_any_day_but_those_that_it_was_trained_on(bad):
     project, good, worse, call = bad
     train, holdout = (project.run("pin_training", NAME, "2024-02").to_dict()[name] for name in ("train", "holdout"))

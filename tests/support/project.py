@@ -89,7 +89,8 @@ class Project:
             if others:
                 others.pop()()
 
-        steps = Steps(self.settings, run, lambda text: None, progress, force, dict(given or {}), model, allow_in_sample)
+        how = {"force": force, "given": dict(given or {}), "model": model, "allow_in_sample": allow_in_sample}
+        steps = Steps(self.settings, run, lambda text: None, progress, **how)
         return (steps.source if verb in SOURCE_VERBS else steps.pipeline)(verb, name, partition)
 
     def load(self, partitions: Mapping[str, str]) -> None:
