@@ -128,6 +128,7 @@ def _event(
         "pipeline": spec.pipeline,
         "rollback": bad.version,
         "to": number,
+        "repair": repair,
         "why": why,
         "scored": scored_by(spec, bad.version, lake),
     }
