@@ -124,7 +124,7 @@ def prepare(project: Path, files: list[Path], trees: int) -> None:
     from tasks.lake import Entry
     from tasks.lake.racing import replace_untouched
     from tasks.lake.schema import arrow_schema
-    from tasks.score import version_key
+    from tasks.lake.versions import version_key
 
     part = project / "config" / "pipelines" / "flights"
     part.mkdir(parents=True)

@@ -106,9 +106,31 @@ class StorageError(Transient):
 
 
 class VacuumedError(StorageError):
-    """A partition's rows at an earlier version are no longer kept: they were replaced, and the retention is over."""
+    """A partition's rows at an earlier version are no longer kept: they were replaced, and the retention is over.
+
+    Attributes:
+        table, version: what was to be read.
+        replaced: when the rows were replaced; an ISO-8601 text, empty where another tool did it.
+        vacuumed: when a vacuum last set the table's mark; the rows went with it, or with one before or after.
+    """
 
     retry = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        table: str = "",
+        version: int = -1,
+        replaced: str = "",
+        vacuumed: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.table = table
+        self.version = version
+        self.replaced = replaced
+        self.vacuumed = vacuumed
 
 
 class UnsafeStoreError(Terminal):
@@ -125,6 +147,14 @@ class LedgerConflictError(Transient):
 
 class ApprovalNeededError(Terminal):
     """A challenger would be promoted, and the gate wants a person's approval, which is not there."""
+
+
+class NotFoundError(Terminal):
+    """What was asked about is not there: says what, and where it went or what would make it."""
+
+
+class ReproductionError(Terminal):
+    """A version can't be trained again: its data is no longer kept, or what it was trained by is not known."""
 
 
 class NotReadyError(Transient):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.domain.evidence import POWER, WORST, Cost, DeLong, Evidence, Guarded, SliceGain, decide
 from tasks.domain.partition import partitions
-from tasks.domain.promotion import ModelRef
 from tasks.domain.results import EvaluateResult, FeaturizeResult, TrainingPin, TrainResult
 from tasks.domain.spec import PipelineSpec
 from tasks.driving import driving_values
 from tasks.errors import TrainingError
 from tasks.lake import Lake
+from tasks.lake.versions import load_version
 
 if TYPE_CHECKING:
     from tasks.compute.cost import Inference
@@ -54,8 +54,8 @@ def evaluate(
     from tasks.compute.delong import delong
     from tasks.compute.metrics import metric, paired_block_bootstrap, smallest_effect
 
-    challenger = _descriptor(spec, trained.model, lake)
-    champion = _descriptor(spec, pin.champion, lake) if pin.champion else None
+    challenger = load_version(lake, spec.line, trained.model.version)
+    champion = load_version(lake, spec.line, pin.champion.version) if pin.champion else None
     _check_unseen(spec, pin, champion)
     classes = tuple(challenger["classes"])
     mine = holdout(trained.model.view, classes).table
@@ -110,10 +110,6 @@ def evaluate(
     digest = hashlib.sha256(text).hexdigest()
     lake.objects.put_if_absent(f"evidence/{digest}.json", text)
     return EvaluateResult(spec.pipeline, pin.training, digest, evidence, decide(evidence, spec.gate))
-
-
-def _descriptor(spec: PipelineSpec, model: ModelRef, lake: Lake) -> dict[str, Any]:
-    return json.loads(lake.objects.get(f"{spec.line}/versions/{model.version}.json"))
 
 
 def _check_unseen(spec: PipelineSpec, pin: TrainingPin, champion: dict[str, Any] | None) -> None:

@@ -7,7 +7,6 @@ Rows are read, predicted and written as they come: memory follows `batch_rows`, 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at
 from tasks.domain.results import FeaturizeResult, PinnedPartition, PinResult, Scored, ScoreResult
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import DigestError, PopulationError, SupersededError
+from tasks.errors import PopulationError, SupersededError
 from tasks.lake import Entry, Lake
+from tasks.lake.versions import load_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from tasks.lake.log import Key
 
 FILTERED = "not returned by features.sql"
-
-
-def version_key(line: str, version: int) -> str:
-    """Where a model version's descriptor lies: what is needed to score with it, without MLflow."""
-    return f"{line}/versions/{version}.json"
 
 
 def score(
@@ -165,20 +160,10 @@ def _load(spec: PipelineSpec, model: ModelRef, lake: Lake, threads: int) -> _Mod
     from tasks.compute.encoding import Encoding
     from tasks.compute.predict import Predictor, scoring_device
 
-    descriptor = _descriptor(spec, model, lake)
+    descriptor = load_version(lake, spec.line, model.version, digest=model.digest)
     encoding = Encoding.from_dict(descriptor["encoding"])
     predictor = Predictor(lake.get_model(model.digest), encoding=encoding, threads=threads, device=scoring_device())
     return _Model(predictor, tuple(descriptor.get("classes") or ()))
-
-
-def _descriptor(spec: PipelineSpec, model: ModelRef, lake: Lake) -> dict[str, Any]:
-    name = version_key(spec.line, model.version)
-    descriptor = json.loads(lake.objects.get(name))
-    if descriptor["digest"] != model.digest:
-        raise DigestError(
-            f"{name} describes another model than the ledger's version {model.version}", hint="restore it from a backup"
-        )
-    return descriptor
 
 
 class _Population:

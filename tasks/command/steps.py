@@ -331,7 +331,7 @@ class Steps:
         self, spec, lake, pin: TrainingPin, features: FeaturizeResult, trained: TrainResult
     ) -> EvaluateResult:
         from tasks.evaluate import evaluate
-        from tasks.train import labelled_rows
+        from tasks.labelled import labelled_rows
 
         def holdout(view: str, classes: tuple[str, ...]):
             return labelled_rows(spec, pin, features, view, pin.holdout, lake, classes)

@@ -55,6 +55,7 @@ class Trained:
         gpu_seconds, cpu_seconds: of the places' GPUs and threads, in all attempts.
         way, reason: of the last place: single, external or cluster, and why.
         resumed_from: the round of the checkpoint that was gone on from; 0 where none was.
+        threads, workers: of the last place: threads of one worker.
     """
 
     model: bytes
@@ -70,6 +71,8 @@ class Trained:
     way: str = ""
     reason: str = ""
     resumed_from: int = 0
+    threads: int = 0
+    workers: int = 1
 
 
 class Place(Protocol):
@@ -223,6 +226,8 @@ def train_at(
         way=place.way,
         reason=place.reason,
         resumed_from=start.rounds if start else 0,
+        threads=place.threads,
+        workers=place.workers,
     )
 
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import date
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from tasks.domain.partition import Span
+from tasks.domain.partition import Offset, Span
 
 
 class Frozen(BaseModel):
     """Base of the spec types: frozen, unknown keys refused, no silent conversions of numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def spelled(self) -> dict[str, Any]:
+        """As JSON values that `model_validate` reads back to the same: what a model was trained by is kept with it."""
+        return {name: _spelled(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _spelled(value: Any) -> Any:
+    if hasattr(value, "spelled"):
+        return value.spelled()
+    if isinstance(value, Span | Offset | date):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _spelled(item) for name, item in value.items()}
+    return [_spelled(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def parsed(kind: type) -> BeforeValidator:

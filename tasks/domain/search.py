@@ -28,6 +28,10 @@ class Dimension:
     log: bool = False
     choice: tuple[float | int | str | bool, ...] = ()
 
+    def spelled(self) -> dict[str, list] | list:
+        """As a spec's file says it."""
+        return {"choice": list(self.choice)} if self.choice else [self.low, self.high, *(["log"] if self.log else [])]
+
 
 def _dimension(value: Any) -> Dimension:
     if isinstance(value, Dimension):

@@ -1,5 +1,6 @@
 """Specs are frozen, and what could only fail later is refused at once."""
 
+import json
 import pickle
 from datetime import UTC, date, datetime
 
@@ -7,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.domain import tables
-from tasks.domain.spec import LabelSpec
+from tasks.domain.spec import LabelSpec, PipelineSpec
+from tasks.settings import REPOSITORY, load_pipeline, pipeline_names
 from tests.support.specs import pipeline, source
 
 
@@ -189,3 +191,20 @@ def test_millraces_own_columns_stand_beside_the_declared_ones():
     assert "scores" in tables.predictions_columns({"id": "string"}, classes=True)
     assert "scores" not in tables.predictions_columns({"id": "string"}, classes=False)
     assert tables.features("demo", "abc") == "demo/features/abc"
+
+
+def test_a_spec_is_read_back_from_its_spelling_as_the_same():
+    space = {"max_depth": [3, 8], "eta": [0.01, 0.3, "log"], "grow_policy": {"choice": ["depthwise", "lossguide"]}}
+    spec = pipeline(
+        end="2013-03-20",
+        train={"window": "90d", "params": {"eta": 0.1}, "search": {"trials": 3, "space": space, "validation": "2d12h"}},
+        score={"reasons": 2},
+    )
+    again = PipelineSpec.model_validate(json.loads(json.dumps(spec.spelled())))
+    assert again == spec and again.recipe == spec.recipe
+
+
+@pytest.mark.parametrize("name", pipeline_names(REPOSITORY / "config"))
+def test_a_pipeline_of_the_project_is_read_back_from_its_spelling_as_the_same(name: str):
+    spec = load_pipeline(REPOSITORY / "config", name)
+    assert PipelineSpec.model_validate(json.loads(json.dumps(spec.spelled()))) == spec

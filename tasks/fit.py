@@ -1,0 +1,150 @@
+"""Labelled rows -> a model, at the place that its size asks for, after a search where the spec wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.domain.spec import PipelineSpec
+from tasks.labelled import Rows
+from tasks.lake import Lake
+from tasks.search import find_params
+
+if TYPE_CHECKING:
+    from tasks.compute.encoding import Encoding
+    from tasks.compute.search import Found
+    from tasks.compute.train import Recipe, Trained
+    from tasks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came out of a training, and what went into it.
+
+    Attributes:
+        found: by the search before it; None without one.
+        recipe: with the parameters that were found.
+    """
+
+    trained: Trained
+    encoding: Encoding
+    recipe: Recipe
+    found: Found | None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where a training keeps what an attempt after it goes on from.
+
+    Attributes:
+        line: of the lake's objects.
+        key: the training's.
+    """
+
+    lake: Lake
+    line: str
+    key: str
+
+
+def fit(
+    *,
+    spec: PipelineSpec,
+    rows: Rows,
+    folder: Path,
+    settings: Settings,
+    say: Callable[[str], None],
+    keep: Keep | None,
+) -> Fitted:
+    """Train a model on rows in local files.
+
+    Args:
+        folder: for scratch files.
+        keep: None writes nothing into the lake: no search then, and no outside scheduler.
+
+    Raises:
+        TrainingError: rows that tell nothing.
+        ClusterError: no place came up, or it was lost again and again.
+    """
+    from tasks.compute.params import check_params
+    from tasks.compute.places import Means, open_place
+    from tasks.compute.rows import TrainingData, fit_encoding_files, survey
+    from tasks.compute.sizing import Shape
+    from tasks.compute.train import Recipe, classes_of
+    from tasks.compute.train import train as boost
+
+    local = TrainingData(files=rows.files)
+    encoding, seen = fit_encoding_files(local, rows.features), survey(local, rows.features)
+    recipe = Recipe(spec.train.objective, dict(spec.train.params), spec.train.rounds, spec.train.seed)
+    bins = check_params(recipe.objective, recipe.params)["max_bin"]
+    means = Means(
+        folder=folder,
+        threads=settings.threads,
+        scheduler=settings.dask_scheduler,
+        tls=_tls(settings),
+        workers=settings.workers,
+        memory_limit=settings.memory_limit,
+        stall=settings.train_stall,
+        patience=settings.gpu_patience,
+    )
+    shape = Shape(seen.rows, len(rows.features), bins, classes_of(recipe.objective, seen))
+    wish, gpus = spec.train.way, spec.train.gpus
+    if seen.empty:
+        say(f"features without any value: {', '.join(seen.empty)}")
+    found = None
+    if spec.train.search is not None:
+        found = find_params(
+            spec=spec,
+            data=local,
+            judging=rows.judging,
+            seen=seen,
+            encoding=encoding,
+            recipe=recipe,
+            shape=shape,
+            means=means,
+            attempts=settings.train_attempts,
+            lake=keep.lake,
+            key=keep.key,
+            say=say,
+        )
+        recipe = replace(recipe, params=found.params)
+    data = local
+    if keep is not None and settings.dask_scheduler and wish in ("auto", "cluster"):
+        data, seen = _delivered(local, seen, keep)
+    trained = boost(
+        lambda: open_place(shape, means, wish=wish, gpus=gpus, say=say),
+        data,
+        seen=seen,
+        encoding=encoding,
+        recipe=recipe,
+        checkpoints=_checkpoints(spec, keep) if keep else None,
+        attempts=settings.train_attempts,
+        say=say,
+    )
+    return Fitted(trained, encoding, recipe, found)
+
+
+def _tls(settings: Settings):
+    from tasks.compute.cluster import Tls
+
+    files = (settings.dask_tls_ca, settings.dask_tls_cert, settings.dask_tls_key)
+    return Tls(*files) if all(files) else None
+
+
+def _delivered(local, seen, keep: Keep):
+    """The rows where workers on other hosts reach them: in the lake, until the version is registered."""
+    from tasks.compute.rows import TrainingData
+
+    folder = f"{keep.line}/trainings/{keep.key}/rows"  # the same inputs give the same files, whoever puts them
+    names = {file: f"{folder}/{Path(file).name}" for file in local.files}
+    for file, name in names.items():
+        keep.lake.objects.put_file(name, Path(file))
+    groups = tuple(replace(group, path=names[group.path]) for group in seen.groups)
+    return TrainingData(tuple(names.values()), store=keep.lake.objects), replace(seen, groups=groups)
+
+
+def _checkpoints(spec: PipelineSpec, keep: Keep):
+    from tasks.compute.checkpoints import Checkpoints
+
+    return Checkpoints(keep.lake.objects, f"{keep.line}/trainings/{keep.key}/checkpoints", spec.train.checkpoint)
