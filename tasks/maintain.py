@@ -6,16 +6,22 @@ it may run at any moment, beside any run and beside itself, be killed at any lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from tasks.domain import tables
+from tasks.domain.promotion import LedgerEvent, latest_champions
 from tasks.domain.results import MaintainedTable, MaintainResult
 from tasks.domain.run import RunRef
 from tasks.domain.spec import line_of
 from tasks.errors import MillraceError
 from tasks.lake import Lake
+from tasks.lake.versions import load_version
 from tasks.lake.views import load_view
+
+CHAMPIONS = 3
+"""Of so many of a pipeline's champions, counted back from the present one, the training data stays readable."""
 
 
 def source_tables(source: str) -> tuple[str, ...]:
@@ -40,6 +46,26 @@ def pipeline_tables(pipeline: str, lake: Lake) -> tuple[str, ...]:
     )
 
 
+def kept_versions(pipeline: str, lake: Lake) -> dict[str, set[int]]:
+    """Features tables -> the versions that the pipeline's latest champions were trained and judged on.
+
+    A present champion, and one that it may be rolled back to, can be trained again and compared. Of the sources no
+    version need be named: clean revisions are never replaced.
+
+    Raises:
+        DigestError: the ledger can't be read, or a descriptor is another model's.
+        NotFoundError: there is no descriptor.
+    """
+    found: dict[str, set[int]] = {}
+    events = [LedgerEvent.from_dict(event) for event in lake.ledger(pipeline).events()]
+    for model in latest_champions(events, CHAMPIONS):
+        inputs = load_version(lake, pipeline, model.version, digest=model.digest).get("inputs", {})
+        for name, version in inputs.items():
+            if name.startswith(tables.features(pipeline, "")):
+                found.setdefault(name, set()).add(version)
+    return found
+
+
 def maintain(
     *,
     names: Iterable[str],
@@ -48,6 +74,7 @@ def maintain(
     file_bytes: int,
     run: RunRef,
     now: datetime,
+    keep: Mapping[str, Collection[int]] = MappingProxyType({}),
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaintainResult:
@@ -57,18 +84,19 @@ def maintain(
         names: of tables; one that was never written is passed over.
         history: how long earlier versions stay readable; longer than the longest run takes.
         file_bytes: a data file that has so many bytes takes no further rows.
+        keep: table -> versions whose rows stay readable beyond that, see `kept_versions`.
         dry_run: only say what would be done.
     """
     names, done = list(names), []
     for number, name in enumerate(names):
         if lake.table(name).version() >= 0:
-            done.append(_maintained(lake, name, now - history, file_bytes, run, dry_run))
+            done.append(_maintained(lake, name, now - history, file_bytes, run, keep.get(name, ()), dry_run))
         progress(number + 1, len(names))
     return MaintainResult(tuple(done), dry_run)
 
 
 def _maintained(
-    lake: Lake, name: str, before: datetime, file_bytes: int, run: RunRef, dry_run: bool
+    lake: Lake, name: str, before: datetime, file_bytes: int, run: RunRef, keep: Collection[int], dry_run: bool
 ) -> MaintainedTable:
     from tasks.lake.checkpoints import tend
     from tasks.lake.compact import compact
@@ -77,7 +105,7 @@ def _maintained(
     table = lake.table(name)
     try:
         compacted = compact(table, file_bytes=file_bytes, run=run, dry_run=dry_run)
-        vacuumed = vacuum(table, before=before, dry_run=dry_run)
+        vacuumed = vacuum(table, before=before, keep=keep, dry_run=dry_run)
         checkpoints = tend(table, before=before, dry_run=dry_run)
         version = table.version()
         files = table.snapshot(version).files(None)

@@ -11,7 +11,7 @@ from tasks.domain.results import MaintainResult
 from tasks.domain.run import RunRef
 from tasks.errors import MillraceError
 from tasks.lake import Lake, open_lake
-from tasks.maintain import maintain, pipeline_tables, source_tables
+from tasks.maintain import kept_versions, maintain, pipeline_tables, source_tables
 from tasks.settings import Settings, load_pipeline, pipeline_names, source_names
 
 
@@ -28,32 +28,35 @@ def maintain_named(
     for name in names:
         known_source(settings, name)
     lake = open_lake(settings)
+    keep = table_names(settings, names, lake)
     return maintain(
-        names=table_names(settings, names, lake),
+        names=keep,
         lake=lake,
         history=timedelta(days=settings.history_days),
         file_bytes=settings.file_bytes,
         run=run,
         now=now,
+        keep=keep,
         dry_run=dry_run,
         progress=progress,
     )
 
 
-def table_names(settings: Settings, names: list[str], lake: Lake) -> list[str]:
-    """The tables behind names; a pipeline's sources are named by themselves."""
-    found: dict[str, None] = {}
+def table_names(settings: Settings, names: list[str], lake: Lake) -> dict[str, set[int]]:
+    """The tables behind names, each with the earlier versions that stay; a pipeline's sources are named by themselves."""
+    found: dict[str, set[int]] = {}
     pipelines = pipeline_names(settings.config)
     for name in names or pipelines:
         if name in pipelines:
             try:
-                found |= dict.fromkeys(pipeline_tables(name, lake))
+                kept = kept_versions(name, lake)  # none of its tables is vacuumed where this can't be told
+                found |= {table: kept.get(table, set()) for table in pipeline_tables(name, lake)}
             except MillraceError as error:  # the others' tables are maintained all the same
                 say(f"millrace: {error}")
     for name in names or _every_source(settings):
         if name not in pipelines:
-            found |= dict.fromkeys(source_tables(name))
-    return list(found)
+            found |= {table: set() for table in source_tables(name)}
+    return found
 
 
 def report(result: MaintainResult) -> str:

@@ -127,6 +127,12 @@ def newest_champion(events: Sequence[LedgerEvent]) -> ModelRef | None:
     return champion_at(events, _EVER)
 
 
+def latest_champions(events: Sequence[LedgerEvent], count: int) -> tuple[ModelRef, ...]:
+    """The last `count` different versions that the ledger made champion, the present one first."""
+    found = dict.fromkeys(event.to_model for event in reversed(events) if event.to_model is not None)
+    return tuple(found)[:count]
+
+
 def effective_from(
     events: Sequence[LedgerEvent], training_as_of: datetime, lead: timedelta, last_published_as_of: datetime | None
 ) -> datetime:

@@ -228,6 +228,30 @@ def test_a_version_whose_rows_are_gone_says_so_and_its_other_partitions_are_read
         put(table, A, [9], pinned=both, run="zombie")
 
 
+def test_a_version_that_is_kept_is_read_whole_after_its_partitions_were_compacted_and_replaced(table: Table) -> None:
+    put_scattered(table, A, [1, 2])
+    put_scattered(table, B, [3, 4])
+    kept = put(table, C, [5])
+    compact(table, file_bytes=FILE, run=RUN)
+    put(table, A, [6], run="score__2013-11-03")
+    vacuum(table, before=later(1), keep=[kept])
+    put(table, B, [7])
+    put(table, A, [8])
+    assert vacuum(table, before=later(1), keep=[kept, kept + 100, -1], dry_run=True).paths != ()
+    vacuum(table, before=later(1), keep=[kept])
+    assert vacuum(table, before=later(1), keep=[kept]).paths == ()
+    assert values_of(table, kept) == {A: [1, 2], B: [3, 4], C: [5]}
+    assert values_of(table) == {A: [8], B: [7], C: [5]}
+    # the present files, and one each of what A and B were, however many they lay in at first
+    assert data_files(table) == 3 + 2
+    vacuum(table, before=later(1))
+    with pytest.raises(VacuumedError, match="'score__2013-11-03' replaced them") as caught:
+        values_of(table, kept)
+    assert (caught.value.table, caught.value.version) == (table.name, kept)
+    assert all(text.endswith("+00:00") for text in (caught.value.replaced, caught.value.vacuumed))
+    assert values_of(table) == {A: [8], B: [7], C: [5]} and data_files(table) == 3
+
+
 def test_a_data_file_that_somebody_else_deleted_is_told_by_name(table: Table) -> None:
     version = put(table, A, [1])
     (file,) = table.files(version=version)

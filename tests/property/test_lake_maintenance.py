@@ -38,6 +38,12 @@ class World:
         self.states: list[dict[Key, list[int]]] = [{}]
         self.written: dict[Key, int] = {}  # which write was a partition's last
         self.seen = 0
+        self.keeps = True
+
+    @property
+    def kept(self) -> list[int]:
+        """The version after the first write, which vacuums are told to keep."""
+        return self.pins[1:2] if self.keeps else []
 
     def put(self, key: Key, values: list[int], behind: int) -> None:
         number = max(len(self.pins) - 1 - behind, 0)
@@ -61,7 +67,7 @@ class World:
         if what == "scatter":
             scatter(self.table)
         elif what == "vacuum":
-            vacuum(self.table, before=later(1))
+            vacuum(self.table, before=later(1), keep=self.kept)
         elif what == "checkpoint":
             tend(self.table, before=later(1), every=0)
         else:
@@ -79,7 +85,7 @@ class World:
             try:
                 assert values_of(self.table, pinned) == _present(state)
             except VacuumedError:
-                assert len(untouched) < len(state)
+                assert len(untouched) < len(state) and pinned not in self.kept
 
 
 def _present(rows: dict[Key, list[int]]) -> dict[Key, list[int]]:
@@ -96,6 +102,7 @@ def test_rows_entries_and_the_fence_are_as_without_maintenance(history: list) ->
             world.other(step) if isinstance(step, str) else world.put(*step)
         world.check()
         compact(world.table, file_bytes=FILE, run=RunRef("maintain"))
+        world.keeps = False
         vacuum(world.table, before=later(1))
         world.check()
         files = list(Path(folder).glob("lake/t/partition_key=*/*/*.parquet"))

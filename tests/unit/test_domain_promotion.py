@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.domain.evidence import Evidence, decide
-from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, effective_from
+from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, effective_from, latest_champions
 from tasks.domain.results import EvaluateResult, PinnedPartition, PinResult, Scored, ScoreResult, Skipped, TrainingPin
 from tasks.domain.spec import GateSpec
 
@@ -118,6 +118,15 @@ def test_an_event_that_keeps_changes_nothing():
     events = [event(ONE, JANUARY), event(ONE, FEBRUARY, before=ONE, verdict="keep")]
     assert champion_at(events, MARCH) == ONE
     assert champion_at([event(None, JANUARY, verdict="keep")], MARCH) is None
+
+
+def test_the_latest_champions_are_told_once_each_the_present_one_first():
+    three = ModelRef(3, "d3", "v")
+    judged = [event(None, JANUARY, verdict="keep"), event(ONE, JANUARY), event(TWO, FEBRUARY, before=ONE)]
+    assert latest_champions(judged[:1], 3) == ()
+    assert latest_champions(judged, 3) == (TWO, ONE)
+    back = [*judged, event(three, MARCH, before=TWO), event(TWO, MARCH, before=three), event(TWO, MARCH, before=TWO)]
+    assert latest_champions(back, 2) == (TWO, three)
 
 
 def test_of_two_events_at_one_moment_the_later_number_wins():
