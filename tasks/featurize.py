@@ -7,8 +7,6 @@ it was computed is not computed again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +144,7 @@ class _Work:
 
     def digest(self, partition: Partition) -> str:
         """Names what the partition sees."""
-        seen = self.seen[partition.key]
-        text = _json({name: one.revisions for name, one in sorted(seen.items())})
-        return hashlib.sha256(text).hexdigest()
+        return cut.digest_of(self.seen[partition.key])
 
     def needs(self, partition: Partition) -> set[Needed]:
         """The revisions whose rows the feature SQL itself reads: of a source behind a rollup none."""
@@ -312,7 +308,3 @@ def _extent(revisions: tuple[tuple[str, int], ...]) -> dict[str, Any]:
         return {"partitions": 0}
     restated = [list(pair) for pair in revisions if pair[1] > 1]
     return {"first": revisions[0][0], "last": revisions[-1][0], "partitions": len(revisions), "restated": restated}
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -276,6 +276,48 @@ def due(options: argparse.Namespace) -> None:
     output.emit([one.to_dict() for one in found], text, as_json=options.json)
 
 
+def why(options: argparse.Namespace) -> None:
+    from tasks.command.explain import entity_of, why_report
+    from tasks.command.names import known_pipeline
+    from tasks.explain import why as explain
+    from tasks.lake import open_lake
+    from tasks.settings import load_pipeline
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    spec = load_pipeline(settings.config, options.pipeline)
+    found = explain(
+        spec=spec,
+        partition=spec.partition(options.partition),
+        entity=entity_of(spec.entity, options.entity),
+        lake=open_lake(settings),
+        threads=settings.threads,
+    )
+    output.emit(found.to_dict(), why_report(found), as_json=options.json)
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    from tasks.command.explain import reproduce_report
+    from tasks.command.names import known_pipeline
+    from tasks.lake import open_lake
+    from tasks.reproduce import TOLERANCE
+    from tasks.reproduce import reproduce as train_again
+    from tasks.settings import load_pipeline
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    found = train_again(
+        spec=load_pipeline(settings.config, options.pipeline),
+        version=options.version,
+        lake=open_lake(settings),
+        settings=settings,
+        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+        say=output.say,
+    )
+    output.emit(found.to_dict(), reproduce_report(found), as_json=options.json)
+    return 1 if found.verdict == "different" else 0
+
+
 def maintain(options: argparse.Namespace) -> int:
     from tasks.command.maintain import maintain_named, report
 

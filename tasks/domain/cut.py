@@ -13,6 +13,8 @@ Nothing else is visible, to training and to scoring alike.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -81,6 +83,12 @@ def visible_sources(
 ) -> dict[str, Visible]:
     """Source name -> what it shows to the partition."""
     return {name: visible(spec, use.source, partition, deliveries.get(name, {})) for name, use in spec.sources.items()}
+
+
+def digest_of(seen: Mapping[str, Visible]) -> str:
+    """SHA-256 of the revisions that a cut sees: what features follow from, beside their view."""
+    revisions = {name: one.revisions for name, one in sorted(seen.items())}
+    return hashlib.sha256(json.dumps(revisions, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class Gaps:

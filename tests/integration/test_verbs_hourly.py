@@ -6,8 +6,12 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import pytest
+
+from tasks.errors import NotFoundError
+from tasks.explain import why
 from tasks.feed import feed, into_folder
-from tasks.settings import REPOSITORY
+from tasks.settings import REPOSITORY, load_pipeline
 from tests.support.project import Project, make_project
 
 PIPELINE = "departure_delays"
@@ -31,6 +35,12 @@ def test_each_hour_of_a_day_of_twenty_five_is_scored_once_by_a_model_trained_fro
     scored = project.run("score", PIPELINE, f"{LAST}T05-0500..{LAST}T23-0500")
     assert len(scored.partitions) == 19 and not scored.skipped
     assert sum(one.rows for one in scored.partitions) == sum(one.driving for one in scored.partitions) > 600
+    (flight, *_) = project.rows(f"{PIPELINE}/predictions", (f"{LAST}T10-0500",))
+    spec = load_pipeline(project.settings.config, PIPELINE)
+    ask = {"spec": spec, "entity": {"flight_id": flight["flight_id"]}, "lake": project.lake, "threads": 1}
+    with pytest.raises(NotFoundError, match=f"lies in partition {LAST}T10-0500"):
+        why(partition=spec.partition(f"{LAST}T11-0500"), **ask)
+    assert why(partition=spec.partition(f"{LAST}T10-0500"), **ask).prediction["score"] == flight["score"]
     early = project.run("pin", PIPELINE, f"{LAST}T00-0400..{LAST}T04-0500")
     keys = [one.key for one in early.skipped]
     assert len(keys) == 6 and set(TWICE) < set(keys)  # before the first champion's lead is over

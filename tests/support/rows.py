@@ -12,6 +12,7 @@ import pyarrow as pa
 from tasks.domain.run import RunRef
 from tasks.lake import Entry
 from tasks.lake.datafiles import write_partition
+from tasks.lake.log import Key
 from tasks.lake.table import Table
 
 COLUMNS = pa.schema([("x", pa.int64()), ("partition_key", pa.string()), ("revision", pa.int64())])
@@ -76,6 +77,20 @@ def scatter(table: Table, rows: int = 1) -> None:
         if table.folder is None:
             table.upload(folder, [file.path for file in new])
     snapshot.commit(add=new, remove=old, metadata={}, data_change=False)
+
+
+def replace_again(table: Table, key: Key) -> int:
+    """Commits a partition's own rows anew, as a run that computed them again would."""
+    pinned = table.version()
+    same = table.read(version=pinned, keys=[key])
+    return table.replace(
+        pinned=pinned,
+        columns=same.schema,
+        partition_by=table.snapshot(pinned).partition_by,
+        data=same,
+        entries=[Entry(key, same.num_rows, table.entries()[key].meta)],
+        run=RunRef("again"),
+    )
 
 
 def later(days: int) -> datetime:
