@@ -12,7 +12,8 @@ from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import UsageError
 from tasks.lake import Lake
-from tasks.line import append, last_published, lead_of, put_evidence, read_events, ref_of, version_of
+from tasks.lake.versions import load_version
+from tasks.line import append, last_published, lead_of, put_evidence, read_events, ref_of
 
 
 def appoint(
@@ -30,7 +31,7 @@ def appoint(
         UsageError: the lake has no such version, or it is barred.
         LedgerConflictError: somebody else decided at the same moment; look at the ledger first.
     """
-    descriptor = version_of(spec, version, lake)
+    descriptor = load_version(lake, spec.line, version)
     model = ref_of(descriptor)
     events = read_events(spec, lake)
     before = newest_champion(events)

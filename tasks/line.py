@@ -16,7 +16,6 @@ from tasks.domain import tables
 from tasks.domain.partition import Partition, instant
 from tasks.domain.promotion import LedgerEvent, ModelRef, newest_champion
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import UsageError
 from tasks.lake import Entry, Lake
 
 if TYPE_CHECKING:
@@ -56,21 +55,6 @@ def published(spec: PipelineSpec, lake: Lake) -> dict[str, Entry]:
 def last_published(spec: PipelineSpec, lake: Lake) -> datetime | None:
     """The newest as_of among the published partitions."""
     return max((instant(entry.meta["as_of"]) for entry in published(spec, lake).values()), default=None)
-
-
-def version_of(spec: PipelineSpec, number: int, lake: Lake) -> dict[str, Any]:
-    """The descriptor of a version.
-
-    Raises:
-        UsageError: the lake has no such version.
-    """
-    folder = f"{spec.line}/versions/"
-    try:
-        return json.loads(lake.objects.get(f"{folder}{number}.json"))
-    except FileNotFoundError:
-        names = (info.key.removeprefix(folder).removesuffix(".json") for info in lake.objects.list(folder))
-        known = ", ".join(str(one) for one in sorted(int(name) for name in names)) or "none"
-        raise UsageError(f"{spec.pipeline} has no version {number} in the lake", hint=f"known: {known}") from None
 
 
 def ref_of(descriptor: dict[str, Any]) -> ModelRef:

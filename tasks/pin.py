@@ -21,8 +21,9 @@ from tasks.domain.training import training_window
 from tasks.errors import NotReadyError, UsageError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
+from tasks.lake.versions import load_version
 from tasks.lake.views import load_view
-from tasks.line import read_events, ref_of, trained_on, version_of
+from tasks.line import read_events, ref_of, trained_on
 
 AS_OF, NEWEST = "as-of", "champion"
 """Which model scores: the champion at each partition's as_of, or the newest one whatever the day; else a number."""
@@ -147,7 +148,7 @@ class _Choice:
                 raise UsageError(f"{spec.pipeline} has no champion yet", hint="name a version with --model")
             number = champion.version
         self.chosen = "champion" if model == NEWEST else "named"
-        self._fixed = version_of(spec, int(number), lake)
+        self._fixed = load_version(lake, spec.line, int(number))
         first, last = self._fixed["train"]
         self.trained_on = f"version {number} was trained on {first} to {last}"
 

@@ -9,7 +9,6 @@ Limitation: labels and scores of the whole range are held, about 60 bytes a row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from tasks.domain.spec import PipelineSpec
 from tasks.errors import TrainingError, UsageError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
+from tasks.lake.versions import load_version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -280,7 +280,7 @@ class _Judge:
 
     def _descriptor(self, version: int) -> dict[str, Any]:
         if version not in self._descriptors:
-            self._descriptors[version] = json.loads(self.lake.objects.get(f"{self.spec.line}/versions/{version}.json"))
+            self._descriptors[version] = load_version(self.lake, self.spec.line, version)
         return self._descriptors[version]
 
     def _check_classes(self, version: int) -> None:

@@ -13,7 +13,8 @@ from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import LedgerConflictError, UsageError
 from tasks.lake import Lake
-from tasks.line import append, last_published, lead_of, published, put_evidence, read_events, ref_of, version_of
+from tasks.lake.versions import load_version
+from tasks.line import append, last_published, lead_of, published, put_evidence, read_events, ref_of
 
 ATTEMPTS = 5
 """How often a rollback is decided again when others write to the ledger at the same moment."""
@@ -114,7 +115,7 @@ def _event(
     run: RunRef,
 ) -> LedgerEvent:
     number = successor(events, bad).version if to is None else to
-    descriptor = version_of(spec, number, lake)
+    descriptor = load_version(lake, spec.line, number)
     back = ref_of(descriptor)
     if back == bad:
         raise UsageError(f"version {bad.version} can't come back in its own place", hint="name another one with --to")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.__main__ import main
-from tasks.errors import SupersededError, UsageError
+from tasks.errors import NotFoundError, SupersededError
 from tasks.line import read_events
 from tasks.settings import load_pipeline
 from tests.support.pipelines import deliver
@@ -256,7 +256,7 @@ def test_a_named_version_scores_any_day_but_those_that_it_was_trained_on(bad):
     # published is published, whichever model is asked for
     assert project.run("pin", NAME, GOOD_DAYS[0], model=worse).skipped[0].reason == f"published, by version {good}"
     assert "in_sample" not in project.entry(PREDICTIONS, GOOD_DAYS[0]).meta
-    with pytest.raises(UsageError, match="no version 99 in the lake .known: "):
+    with pytest.raises(NotFoundError, match="late_orders has no version 99 .its versions: "):
         project.run("pin", NAME, GOOD_DAYS[0], model=99)
 
 
