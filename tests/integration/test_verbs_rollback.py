@@ -50,7 +50,7 @@ def bad_one(first_champion: Project, tmp_path_factory: pytest.TempPathFactory) -
     """Two days scored by the first champion, then another one by hand, and two days by that; and both numbers."""
     project = first_champion.copy(tmp_path_factory.mktemp("bad") / "project")
     good = read_events(load_pipeline(project.settings.config, NAME), project.lake)[0].candidate.version
-    bad = retrain(project, 6)
+    bad = retrain(project, 20)  # no gate would have kept it out: what was wrong with it, none saw
     deliver(project.incoming, date(2024, 2, 1), date(2024, 2, 6))
     project.load({"orders": "2024-02-01..2024-02-06", "arrivals": "2024-02-01..2024-02-05"})
     project.run("score", NAME, "..".join(GOOD_DAYS))
@@ -193,13 +193,14 @@ def test_a_rolled_back_version_is_promoted_by_a_person_only(bad):
 def test_a_rollback_works_while_mlflow_is_down_and_the_alias_follows_later(bad, monkeypatch):
     project, good, worse, call = bad
     there = project.settings.mlflow
+    call("ledger", NAME, "--reconcile")  # the alias is one for all copies of the project
     monkeypatch.setenv("MILLRACE_MLFLOW", "http://127.0.0.1:9")
     code, result, err = call("rollback", NAME, "--why", WHY)
     assert (code, result["champion"], result["alias"]) == (0, good, "behind: MLflow was not there")
     assert "MLflow does not answer" in err and "--reconcile" in err
     assert call("promote", NAME, worse, "--why", "again", "--unbar")[0] == 1 and len(events(project)) == 3
     monkeypatch.setenv("MILLRACE_MLFLOW", there)
-    assert call("ledger", NAME, "--reconcile")[1]["alias"] in ("moved", f"put back from {worse}")
+    assert call("ledger", NAME, "--reconcile")[1]["alias"] == "moved"
     assert call("ledger", NAME, "--reconcile")[1]["alias"] == "in step"
 
 
@@ -208,7 +209,7 @@ def test_the_ledger_says_who_scores_a_day_why_and_what_was_believed(bad):
     promoted = events(project)[-1]
     call("rollback", NAME, "--why", WHY, "--repair")
     _, now, _ = call("ledger", NAME, "--at", BAD_DAYS[0])
-    assert (now["champion"], now["published_by"], now["event"]["number"]) == (good, good, 1)
+    assert (now["champion"], now["published_by"], now["event"]["number"]) == (good, good, 3)
     then = promoted.recorded_at.isoformat()
     _, believed, _ = call("ledger", NAME, "--at", BAD_DAYS[0], "--known-at", then)
     assert (believed["champion"], believed["event"]["reason"]) == (worse, "it looks better")
