@@ -82,7 +82,7 @@ def test_the_table_of_commands_names_every_command() -> None:
     section = README.partition("\n## The command\n")[2].partition("\n\nSome things")[0]
     named = {word for cell in re.findall(r"^\| (`.*?) \|", section, re.M) for word in re.findall(r"`(\w+)", cell)}
     usage = subprocess.run([sys.executable, "-P", "-m", "tasks", "--help"], capture_output=True, text=True).stdout
-    assert named == set(re.findall(r"^    (\w+) ", usage, re.M))
+    assert named == set(re.findall(r"^    (\w+)", usage, re.M))
 
 
 def test_the_readme_links_to_what_is_there() -> None:

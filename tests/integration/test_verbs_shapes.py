@@ -108,7 +108,8 @@ def test_the_evidence_holds_calibration_and_cost_of_regressions_and_of_classes(h
         seen = evidence(project, name)
         bins = seen["calibration"]["challenger"]["bins"]
         assert sum(one["rows"] for one in bins) == rows == seen["evidence"]["rows"]
-        assert len(bins) == 10 and len(seen["calibration"]["baseline"]["bins"]) == 1  # of the constant
+        assert 8 <= len(bins) <= 10  # fewer where predictions are equal
+        assert len(seen["calibration"]["baseline"]["bins"]) == 1  # of the constant
         assert [one["predicted"] for one in bins] == sorted(one["predicted"] for one in bins)
         cost = seen["evidence"]["cost"]
         assert 0 < cost["ms_per_1000_rows"] < 10_000 and 0 < cost["model_mb"] < 10 and cost["memory_mb"] >= 0
