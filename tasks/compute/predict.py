@@ -30,6 +30,9 @@ def scoring_device() -> Device:
     """The GPU where there is one, whatever the number of rows: a backfill equals what the daily runs published.
 
     Said in the log once.
+
+    Limitation: no lock is held. Scoring needs little of a GPU's memory, so it shares one with whoever trains there;
+    one that is full fails the step with an error that a retry may mend.
     """
     found, why = find_gpus()
     _log.info("scoring on %s", "a GPU" if found else f"the CPU: {why}")
