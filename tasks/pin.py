@@ -91,12 +91,37 @@ def pin(
         NotReadyError: inputs are still expected and nothing else is due.
         UsageError: there is no such version, or no champion yet.
     """
+    found, missing = look(
+        spec=spec,
+        partitions=partitions,
+        lake=lake,
+        force=force,
+        model=model,
+        allow_in_sample=allow_in_sample,
+        now=now,
+    )
+    if missing and not found.partitions:
+        raise not_ready(spec, [name for names in missing.values() for name in names])
+    return found
+
+
+def look(
+    *,
+    spec: PipelineSpec,
+    partitions: Sequence[Partition],
+    lake: Lake,
+    force: bool = False,
+    model: str | int = AS_OF,
+    allow_in_sample: bool = False,
+    now: datetime | None = None,
+) -> tuple[PinResult, dict[str, tuple[str, ...]]]:
+    """What `pin` gives, also where nothing is due; and which inputs each waiting partition lacks, as `source/partition`."""
     state = read_state(spec, lake)
     choice = _Choice(spec, state.events, model, lake)
     now = now or datetime.now(UTC)
     cuts, gaps = _Cuts(spec.pipeline, lake), cut.Gaps(spec, state.deliveries)
     first, last = spec.first, spec.last
-    pinned, skipped, missing = [], [], []
+    pinned, skipped, missing = [], [], {}
     for partition in partitions:
         key, as_of = partition.key, spec.as_of.at(partition)
         scorer, in_sample = choice.of(partition, as_of)
@@ -116,16 +141,14 @@ def pin(
             seen = gaps.at(partition)
             lacking = missing_inputs(seen)
             if lacking:
-                missing.append(lacking)
+                missing[key] = lacking
                 skipped.append(Skipped(key, f"{WAITS}{_list(lacking)}"))
             else:
                 late = tuple(f"{name}/{one}" for name, found in seen.items() for one in found.late)
                 thin = cut.thin(spec, partition)
                 how = (choice.chosen, in_sample)
                 pinned.append(PinnedPartition(key, iso(as_of), scorer, late, thin, iso(knows), *how))
-    if missing and not pinned:
-        raise not_ready(spec, [name for names in missing for name in names])
-    return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots)
+    return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots), missing
 
 
 class _Choice:

@@ -1,4 +1,4 @@
-"""What is due, computed from the state of the tables and of the landing zone alone.
+"""What is due and why, computed from the state of the tables and of the landing zone alone.
 
 Events only wake this up: a lost, doubled or merged event changes nothing. It looks at live
 partitions; history is worked on when somebody asks (a backfill).
@@ -7,7 +7,7 @@ partitions; history is worked on when somebody asks (a backfill).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 from tasks.domain import cut, tables
 from tasks.domain.partition import Grain, Partition, iso, partitions
 from tasks.domain.promotion import LedgerEvent, champion_at
-from tasks.domain.results import Result
+from tasks.domain.results import PinResult, Planned, PlanResult, Result
 from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
 from tasks.lake.deliveries import deliveries
@@ -90,6 +90,108 @@ def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due
         if not any(one.missing for one in seen.values()):
             state = {name: one.revisions for name, one in seen.items()}
             yield Due("score", spec.pipeline, partition.key, _token(now, model.version, state))
+
+
+def plan(
+    *,
+    spec: PipelineSpec,
+    wanted: Sequence[Partition],
+    pinned: PinResult,
+    missing: Mapping[str, Sequence[str]],
+    model: str,
+    lake: Lake,
+    now: datetime,
+) -> PlanResult:
+    """What a run over partitions would do, each with its reason.
+
+    Args:
+        wanted: the partitions, in order.
+        pinned: what a pin of them gives now; so the plan is what the run does.
+        missing: the inputs that a waiting partition lacks, as `source/partition`.
+        model: how the scoring model was asked for.
+    """
+    look = _Look(spec, pinned, missing, lake, now)
+    return PlanResult(spec.pipeline, model, tuple(look.at(one) for one in wanted))
+
+
+class _Look:
+    """The state that reasons are taken from, read once."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        pinned: PinResult,
+        missing: Mapping[str, Sequence[str]],
+        lake: Lake,
+        now: datetime,
+    ) -> None:
+        self._spec, self._now, self._missing = spec, now, missing
+        self._pinned = {one.key: one for one in pinned.partitions}
+        self._skipped = {one.key: one.reason for one in pinned.skipped}
+        predictions = lake.table(tables.predictions(spec.line))
+        self._published = predictions.entries(version=pinned.snapshots[predictions.name])
+        self._events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
+        driver = lake.table(tables.clean(spec.driver.name))
+        version = pinned.snapshots[driver.name]
+        self._delivered = deliveries(lake, spec.driver.name, version)
+        self._rows = {key: entry.rows for key, entry in driver.entries(version=version).items()}
+        self._sizes: dict[tuple, int] = {}
+        for file in driver.files(version=version):
+            self._sizes[file.key] = self._sizes.get(file.key, 0) + file.size
+        self._blocked = {name: _blocked(lake, name) for name in spec.sources}
+
+    def at(self, partition: Partition) -> Planned:
+        key = partition.key
+        pinned = self._pinned.get(key)
+        if pinned is not None:
+            return Planned(key, True, self._fresh(partition), pinned.model.version, *self._driving(partition))
+        reason = self._skipped[key]
+        entry = self._published.get((key,))
+        if entry is not None:
+            version, champion = entry.meta["model_version"], champion_at(self._events, self._spec.as_of.at(partition))
+            if entry.meta.get("chosen", "as-of") != "as-of":
+                reason += ", as it was asked for"
+            elif champion is not None and champion.version != version:
+                reason = f"rolled-back model: version {version} scored it, version {champion.version} is its champion"
+            return Planned(key, False, reason, version, *self._driving(partition))
+        blocked = [one for one in self._missing.get(key, ()) if self._is_blocked(one)]
+        if blocked:
+            reason = f"blocked: {', '.join(blocked[:3])} broke its contract"
+        return Planned(key, False, reason)
+
+    def _fresh(self, partition: Partition) -> str:
+        """Why a partition is scored now."""
+        if (partition.key,) in self._published:
+            return "published, and forced"
+        driver = self._spec.driver
+        history = driver.is_history(Partition.containing(driver.grain, driver.timezone, partition.start))
+        if history or self._spec.as_of.at(partition) < self._now - REACH:
+            return "never scored"
+        return "late" if self._spec.deadline.at(partition) < self._now else "new"
+
+    def _driving(self, partition: Partition) -> tuple[int | None, int | None]:
+        """Rows and bytes of the driving source, where its deliveries are the partitions."""
+        if self._spec.driving_time is not None:
+            return None, None
+        seen = cut.visible(self._spec, self._spec.driver, partition, self._delivered)
+        wanted = set(cut.driving_keys(self._spec, partition))
+        pairs = [pair for pair in seen.revisions if pair[0] in wanted and pair in self._rows]
+        if not pairs:
+            return None, None
+        return sum(self._rows[pair] for pair in pairs), sum(self._sizes.get(pair, 0) for pair in pairs)
+
+    def _is_blocked(self, name: str) -> bool:
+        source, _, key = name.partition("/")
+        return key in self._blocked[source]
+
+
+def _blocked(lake: Lake, source: str) -> set[str]:
+    """The source partitions whose newest judged revision broke its contract."""
+    newest: dict[str, tuple[int, str]] = {}
+    for (key, revision), entry in lake.table(tables.quarantine(source)).entries().items():
+        if key not in newest or int(revision) > newest[key][0]:
+            newest[key] = (int(revision), entry.meta["outcome"]["status"])
+    return {key for key, (_, status) in newest.items() if status == "blocked"}
 
 
 def _live(source: SourceSpec, now: datetime) -> list[Partition]:

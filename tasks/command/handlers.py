@@ -201,6 +201,26 @@ def _of_sources(settings: Settings, steps, options: argparse.Namespace) -> list[
     return results
 
 
+def plan(options: argparse.Namespace) -> int:
+    from tasks.command.names import known_pipeline
+    from tasks.command.plan import plan as plan_range
+    from tasks.command.plan import text
+
+    settings = load_settings()
+    known_pipeline(settings, options.pipeline)
+    result = plan_range(
+        settings,
+        options.pipeline,
+        options.first,
+        options.last,
+        model=options.model,
+        allow_in_sample=options.allow_in_sample,
+        force=options.force,
+    )
+    output.emit(result.to_dict(), text(result), as_json=options.json)
+    return 0
+
+
 def backfill(options: argparse.Namespace) -> int:
     from tasks.command import airflow as through
     from tasks.command.names import known_pipeline

@@ -49,31 +49,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("partition", help="a partition key, or FIRST..LAST; for trainings the interval, such as 2013-11")
     one.add_argument("--input", metavar="FILE", help="JSON of the results of earlier verbs; - for standard input")
     one.add_argument("--force", action="store_true", help="also what is published already")
-    one.add_argument(
-        "--model",
-        type=_model,
-        default="as-of",
-        metavar="as-of|champion|N",
-        help="which model scores: each day's champion (as-of, the default), the newest one, or version N",
-    )
-    one.add_argument("--allow-in-sample", action="store_true", help="also days that it was trained on; they are marked")
+    _chosen(one)
     one.add_argument("--approve", metavar="REASON", help="promote, where gate.approve is manual; you are recorded")
+    one = command(
+        "plan", handlers.plan, "which days of a range would be scored now, by which version, and why not the others"
+    )
+    one.add_argument("pipeline")
+    _days(one, required=False)
+    _chosen(one)
+    one.add_argument("--force", action="store_true", help="also what is published already")
     one = command("backfill", handlers.backfill, "ingest and score a range of days in chunk runs of Airflow")
     one.add_argument("pipeline")
-    one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")
-    one.add_argument("--to", dest="last", type=_day, required=True, metavar="DAY")
+    _days(one)
     one.add_argument("--stages", default="ingest,score", help="of ingest, score; default both")
     one.add_argument("--force", action="store_true", help="also what is published already")
     one = command("backtest", handlers.backtest, "walk forward over a past range, on a line of its own")
     one.add_argument("pipeline")
-    one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")
-    one.add_argument("--to", dest="last", type=_day, required=True, metavar="DAY")
+    _days(one)
     one.add_argument("--name", help="of the backtest; left out, one that follows from range and spec")
     one.add_argument("--bootstrap", action="store_true", help="on the main line, which must be empty")
     one = command("report", handlers.report, "realised performance by month and version, against simpler policies")
     one.add_argument("pipeline")
-    one.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY")
-    one.add_argument("--to", dest="last", type=_day, required=True, metavar="DAY")
+    _days(one)
     one.add_argument("--backtest", metavar="NAME", help="of that backtest instead of the main line")
     _champions(command)
     one = command("due", handlers.due, "live partitions for which a run should be started")
@@ -92,6 +89,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("words", nargs=argparse.REMAINDER)
     one.set_defaults(handler=handlers.airflow, json=False, debug=False)
     return parser.parse_args(arguments)
+
+
+def _days(one: argparse.ArgumentParser, *, required: bool = True) -> None:
+    one.add_argument("--from", dest="first", type=_day, required=required, metavar="DAY")
+    one.add_argument("--to", dest="last", type=_day, required=required, metavar="DAY")
+
+
+def _chosen(one: argparse.ArgumentParser) -> None:
+    """Which model scores."""
+    one.add_argument(
+        "--model",
+        type=_model,
+        default="as-of",
+        metavar="as-of|champion|N",
+        help="which model scores: each day's champion (as-of, the default), the newest one, or version N",
+    )
+    one.add_argument("--allow-in-sample", action="store_true", help="also days that it was trained on; they are marked")
 
 
 def _champions(command) -> None:

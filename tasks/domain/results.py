@@ -108,6 +108,41 @@ class PinResult(Result):
 
 
 @dataclass(frozen=True)
+class Planned(Result):
+    """One partition of a plan.
+
+    Attributes:
+        key: partition key.
+        due: whether a run would publish it now.
+        why: the reason, in words.
+        version: of the model that would score it, or that scored it; None where there is none.
+        rows: of the driving source that it holds, as they are clean; None where none are, or where deliveries of
+            another grain hold them.
+        size: bytes of the data files that hold these rows.
+    """
+
+    key: str
+    due: bool
+    why: str
+    version: int | None = None
+    rows: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class PlanResult(Result):
+    """`plan`: what a run over a range would do now, and why; nothing is done."""
+
+    pipeline: str
+    model: str
+    partitions: tuple[Planned, ...]
+
+    @property
+    def due(self) -> tuple[Planned, ...]:
+        return tuple(one for one in self.partitions if one.due)
+
+
+@dataclass(frozen=True)
 class TrainingPin(Result):
     """`pin_training`: windows, snapshots and champion of one training."""
 

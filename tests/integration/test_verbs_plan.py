@@ -1,0 +1,110 @@
+"""A plan says of each partition whether it is due, by which version, and why; a run does just that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tasks.command.plan import plan, text
+from tasks.domain.promotion import LedgerEvent, ModelRef
+from tasks.domain.results import PlanResult
+from tasks.errors import UsageError
+from tests.support.pipelines import deliver
+from tests.support.project import Project
+
+NAME = "late_orders"
+
+
+@pytest.fixture(scope="module")
+def project(first_champion: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A week of February delivered; the fifth breaks its contract, arrivals end on the second, two days are scored."""
+    made = first_champion.copy(tmp_path_factory.mktemp("plan") / "project")
+    deliver(made.incoming, date(2024, 2, 1), date(2024, 2, 7))
+    bad = made.incoming / "orders" / "2024-02-05.csv"
+    header, *lines = bad.read_text().splitlines()
+    bad.write_text("\n".join([header, *(f"{line.rpartition(',')[0]},-1" for line in lines)]) + "\n")
+    made.load({"orders": "2024-02-01..2024-02-04", "arrivals": "2024-02-01..2024-02-02"})
+    made.command("run", "ingest", "orders", "2024-02-05")
+    assert made.command("run", "validate", "orders", "2024-02-05").code == 1
+    made.run("score", NAME, "2024-02-02..2024-02-03")
+    return made
+
+
+def told(result: PlanResult) -> dict[str, tuple[bool, str, int | None]]:
+    return {one.key: (one.due, one.why, one.version) for one in result.partitions}
+
+
+def planned(project: Project, first: date, last: date, *, model: str | int = "as-of", **changes) -> PlanResult:
+    return plan(project.settings, NAME, first, last, model=model, **changes)
+
+
+def test_each_partition_has_its_reason(project: Project):
+    champion = project.entry(f"{NAME}/predictions", "2024-02-02").meta["model_version"]
+    found = told(planned(project, date(2024, 1, 31), date(2024, 2, 6)))
+    assert found["2024-01-31"] == found["2024-02-01"] == (False, "no champion", None)
+    assert found["2024-02-02"] == found["2024-02-03"] == (False, f"published, by version {champion}", champion)
+    assert found["2024-02-04"] == (False, "waits for arrivals/2024-02-03", None)
+    assert found["2024-02-05"] == (False, "blocked: orders/2024-02-05 broke its contract", None)
+    assert found["2024-02-06"][1].startswith("blocked: orders/2024-02-05")
+    again = planned(project, date(2024, 2, 2), date(2024, 2, 3), force=True)
+    assert [(one.due, one.why, one.rows) for one in again.due] == [(True, "published, and forced", 40)] * 2
+    assert all(one.size > 0 for one in again.due)
+
+
+def test_what_is_due_by_plan_is_what_a_run_publishes_and_then_nothing_is(project: Project, tmp_path):
+    mine = project.copy(tmp_path / "project")
+    mine.load({"arrivals": "2024-02-03"})
+    before = mine.objects()
+    due = planned(mine, date(2024, 2, 1), date(2024, 2, 4)).due
+    assert [(one.key, one.why, one.rows) for one in due] == [("2024-02-04", "never scored", 40)]
+    assert mine.objects() == before
+    ran = mine.run("score", NAME, "2024-02-01..2024-02-04")
+    assert [(one.key, one.model_version) for one in ran.partitions] == [("2024-02-04", due[0].version)]
+    after = planned(mine, date(2024, 2, 1), date(2024, 2, 4))
+    assert after.due == () and "0 of 4 partitions are due: nothing" in text(after)
+
+
+def test_partitions_that_a_named_version_was_trained_on_are_refused_by_name(project: Project):
+    champion = project.entry(f"{NAME}/predictions", "2024-02-02").meta["model_version"]
+    for model in (champion, "champion"):
+        found = planned(project, date(2024, 1, 20), date(2024, 1, 20), model=model)
+        assert found.partitions[0].why.startswith(f"in sample: version {champion} was trained on 2024-01-")
+        allowed = planned(project, date(2024, 1, 20), date(2024, 1, 20), model=model, allow_in_sample=True)
+        assert [one.version for one in allowed.due] == [champion]
+    with pytest.raises(UsageError, match="no partitions from 2025"):
+        planned(project, date(2025, 1, 1), date(2025, 1, 2))
+
+
+def test_what_a_taken_back_version_scored_is_told(project: Project, tmp_path):
+    mine = project.copy(tmp_path / "project")
+    ledger = mine.lake.ledger(NAME)
+    first = LedgerEvent.from_dict(ledger.events()[0])
+    other = ModelRef(99, "0" * 64, first.candidate.view)
+    back = replace(
+        first,
+        verdict="rollback",
+        from_model=first.to_model,
+        to_model=other,
+        candidate=other,
+        training="",
+        repair=True,
+        recorded_at=datetime.now(UTC),
+    )
+    ledger.append(back.to_dict(), expected=1)
+    found = told(planned(mine, date(2024, 2, 2), date(2024, 2, 2)))["2024-02-02"]
+    mine_version = first.candidate.version
+    assert found == (
+        False,
+        f"rolled-back model: version {mine_version} scored it, version 99 is its champion",
+        mine_version,
+    )
+
+
+def test_the_command_shows_runs_of_days_that_stand_alike(project: Project):
+    shown = project.command("plan", NAME, "--from", "2024-01-20", "--to", "2024-02-03")
+    assert shown.code == 0, shown.err
+    assert "2024-01-20..2024-02-01" in shown.out and "no champion" in shown.out
+    as_json = project.command("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-03", "--json").json
+    assert [one["why"].partition(",")[0] for one in as_json["partitions"]] == ["published"] * 2
