@@ -111,6 +111,10 @@ def _common(*, ranges: bool = True, force: bool = False) -> dict[str, Any]:
         params["to"] = Param(None, type=["null", "string"], description="Last key of the range.")
     if force:
         params["force"] = Param(False, type="boolean", description="Also what is published already.")
+        which = "Which model scores: as-of (each day's champion), champion (the newest one) or a version's number."
+        params["model"] = Param(None, type=["null", "string", "integer"], description=which)
+        sample = "Also partitions that a model so chosen was trained on; they are marked."
+        params["allow_in_sample"] = Param(False, type="boolean", description=sample)
     return {"catchup": False, "default_args": {"owner": "millrace"}, "params": params}
 
 

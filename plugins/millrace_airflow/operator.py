@@ -87,7 +87,7 @@ class StageOperator(BaseOperator):
         outcome = self._process.run(self._inputs(context))
         self.docs = docs_in(outcome.result)
         if outcome.code:
-            self._fail(outcome, text, until)
+            self._fail(outcome, text, until, waits=not (context["dag_run"].conf or {}).get("model"))
         if not isinstance(outcome.result, dict):
             raise AirflowFailException(f"{self.verb} {self.subject} {text} ended without a result on its last line")
         self._announce(context, outcome.result)
@@ -104,8 +104,12 @@ class StageOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
 
     def _command(self, context: Context, text: str) -> list[str]:
-        force = ["--force"] if (context["dag_run"].conf or {}).get("force") else []
-        return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *force)
+        conf = context["dag_run"].conf or {}
+        options = ["--force"] if conf.get("force") else []
+        if self.verb == "pin":  # later steps score with what it pinned
+            options += ["--model", str(conf["model"])] if conf.get("model") else []
+            options += ["--allow-in-sample"] if conf.get("allow_in_sample") else []
+        return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *options)
 
     def _inputs(self, context: Context) -> dict[str, Any]:
         """Verb -> result of each step before this one in the DAG; a person's answer is one too."""
@@ -113,7 +117,7 @@ class StageOperator(BaseOperator):
         pulled = {task.verb: context["ti"].xcom_pull(task_ids=task.task_id) for task in before}
         return {verb: result for verb, result in pulled.items() if result is not None}
 
-    def _fail(self, outcome: Outcome, text: str, until: str | None) -> None:
+    def _fail(self, outcome: Outcome, text: str, until: str | None, *, waits: bool) -> None:
         step = f"{self.verb} {self.subject} {text}"
         error = outcome.result.get("error") if isinstance(outcome.result, dict) else None
         if error is None:
@@ -124,7 +128,8 @@ class StageOperator(BaseOperator):
         message = f"{error['message']} ({error['hint']})" if error.get("hint") else error["message"]
         if error["type"] == "SupersededError":
             raise AirflowSkipException(f"{step}: somebody else was first: {message}")
-        if error["type"] == "NotReadyError" and self.verb in WAITING:
+        # a run with a model of somebody's choice makes up for the past: it waits for nothing
+        if error["type"] == "NotReadyError" and self.verb in WAITING and waits:
             self._wait(text, until, message)
         if error.get("retry"):
             raise AirflowException(f"{error['type']}: {message}")

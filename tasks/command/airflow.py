@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -80,8 +80,13 @@ def _chunks(dag_id: str, keys: list[str], size: int) -> list[Chunk]:
     return [Chunk(dag_id, part[0], part[-1], len(part)) for part in parts]
 
 
-def run_chunks(api: AirflowApi, title: str, chunks: Sequence[Chunk], *, force: bool = False) -> list[Run]:
+def run_chunks(
+    api: AirflowApi, title: str, chunks: Sequence[Chunk], *, options: Mapping[str, Any] | None = None
+) -> list[Run]:
     """Start the chunk runs and wait for them.
+
+    Args:
+        options: more of each run's conf.
 
     Raises:
         ServiceError: one failed; names its DAG, its range and the reason.
@@ -92,7 +97,7 @@ def run_chunks(api: AirflowApi, title: str, chunks: Sequence[Chunk], *, force: b
         conf: dict[str, Any] = {"partition": chunk.first}
         if chunk.partitions > 1:
             conf = {"from": chunk.first, "to": chunk.last}
-        conf |= {"force": True} if force else {}
+        conf |= dict(options or {})
         run = api.trigger_run(chunk.dag_id, conf=conf, run_id=chunk.run_id())
         started.append((run, chunk))
     ended: dict[str, Run] = {}

@@ -236,6 +236,11 @@ def backfill(options: argparse.Namespace) -> int:
         raise UsageError(f"--stages: {unknown[0]!r} is none of ingest, score")
     if options.last < options.first:
         raise UsageError(f"--to {options.last} is before --from {options.first}")
+    if options.dry_run:
+        return plan(options)
+    conf = {"force": True} if options.force else {}
+    conf |= {"model": options.model} if options.model != "as-of" else {}
+    conf |= {"allow_in_sample": True} if options.allow_in_sample else {}
     api = AirflowApi(settings)
     if "ingest" in stages:
         chunks = through.ingest_chunks(spec, options.first, options.last)
@@ -245,13 +250,13 @@ def backfill(options: argparse.Namespace) -> int:
         chunks = through.score_chunks(spec, options.first, options.last)
         if not chunks:
             raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
-        for ended in through.run_chunks(api, "partitions scored", chunks, force=options.force):
+        for ended in through.run_chunks(api, "partitions scored", chunks, options=conf):
             pinned = api.result(ended.dag_id, ended.run_id, "pin")
             left += [f"{one['key']}: {one['reason']}" for one in pinned["skipped"]]
             done, lost = through.scored(api, ended, [one["key"] for one in pinned["partitions"]])
             published += done
             left += lost
-    waiting = [text for text in left if ": waits for" in text or ": not published" in text]
+    waiting = [text for text in left if any(f": {why}" in text for why in ("waits for", "not published", "in sample"))]
     text = f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
     output.emit({"published": published, "left": left}, text, as_json=options.json)
     return 1 if waiting else 0

@@ -63,6 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _days(one)
     one.add_argument("--stages", default="ingest,score", help="of ingest, score; default both")
     one.add_argument("--force", action="store_true", help="also what is published already")
+    _chosen(one)
+    one.add_argument("--dry-run", action="store_true", help="only the plan of what would be scored")
     one = command("backtest", handlers.backtest, "walk forward over a past range, on a line of its own")
     one.add_argument("pipeline")
     _days(one)

@@ -28,6 +28,7 @@ RUNS = {
     "late": ("orders__ingest", {"partition": "2024-02-05"}),
     "reference": ("shops__ingest", None),
     "maintenance": ("millrace__maintain", None),
+    "no version": ("tiny__score", {"partition": "2024-01-05", "model": "7"}),
     "no champion": ("tiny__score", {"partition": "2024-01-05"}),
     "no partition": ("orders__ingest", {}),
     "no day": ("orders__ingest", {"partition": "2024-01"}),
@@ -147,6 +148,11 @@ def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):
     run = ran["no champion"]
     assert (run["state"], set(run["tasks"].values())) == ("success", {"skipped"})
     assert run["results"]["pin"]["skipped"] == [{"key": "2024-01-05", "reason": "no champion"}]
+
+
+def test_a_run_with_a_named_version_asks_for_that_one(ran):
+    assert ran["no version"]["tasks"] == {"pin": "failed", "featurize": "upstream_failed", "score": "upstream_failed"}
+    assert "NotFoundError: tiny has no version 7 (its versions: none)" in ran["output"]["text"]
 
 
 def test_a_run_without_a_valid_partition_fails_at_once(ran):

@@ -106,5 +106,7 @@ def test_the_command_shows_runs_of_days_that_stand_alike(project: Project):
     shown = project.command("plan", NAME, "--from", "2024-01-20", "--to", "2024-02-03")
     assert shown.code == 0, shown.err
     assert "2024-01-20..2024-02-01" in shown.out and "no champion" in shown.out
+    dry = project.command("backfill", NAME, "--from", "2024-01-20", "--to", "2024-02-03", "--dry-run")
+    assert (dry.code, dry.out) == (0, shown.out)
     as_json = project.command("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-03", "--json").json
     assert [one["why"].partition(",")[0] for one in as_json["partitions"]] == ["published"] * 2
