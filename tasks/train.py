@@ -108,7 +108,7 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
         "reason": trained.reason,
         "resumed_from": trained.resumed_from,
         "device": trained.device,
-        **_cost(settings, *(part for part in (found, trained) if part is not None)),
+        **cost(settings, *(part for part in (found, trained) if part is not None)),
         "params": dict(fitted.recipe.params),
         "spec": spec.spelled(),
         "environment": environment() | {"threads": trained.threads, "workers": trained.workers},
@@ -144,13 +144,13 @@ def _keep_descriptor(spec: PipelineSpec, descriptor: dict[str, Any], lake: Lake)
         )
 
 
-def _cost(settings: Settings, *parts) -> dict[str, float]:
-    """Seconds of GPUs and of threads of search and training, and what they cost where the settings say a price."""
+def cost(settings: Settings, *parts) -> dict[str, float]:
+    """Seconds of GPUs and of threads of search and training; and what they cost, where all that was used has a price."""
     used = {name: round(sum(getattr(part, name) for part in parts), 3) for name in ("gpu_seconds", "cpu_seconds")}
-    prices = (settings.gpu_hour_price, settings.cpu_hour_price)
-    if None in prices:
+    prices = {"gpu_seconds": settings.gpu_hour_price, "cpu_seconds": settings.cpu_hour_price}
+    if all(price is None for price in prices.values()) or any(used[name] and prices[name] is None for name in used):
         return used
-    return used | {"cost": round((used["gpu_seconds"] * prices[0] + used["cpu_seconds"] * prices[1]) / 3600, 6)}
+    return used | {"cost": round(sum(used[name] * (prices[name] or 0.0) for name in used) / 3600, 6)}
 
 
 def _registered(lake: Lake, line: str, key: str) -> dict[str, Any] | None:

@@ -19,6 +19,9 @@ MARGIN = 0.8
 """Share of the free memory that a training may be estimated to need."""
 _PROCESS = 400 << 20
 """Bytes of a training process before its data: Python, Arrow, XGBoost."""
+_CPU_VALUE = 5.6
+"""Bytes that the quantised matrix takes on the CPU for each value where some are missing, up to 256 bins: measured with
+XGBoost 3.2, 5.59 for 600,000 x 100 and 5.37 for 10,000,000 x 24; without a gap it is less than half."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,14 @@ class Choice:
 def estimate(shape: Shape, device: str, *, external: bool = False) -> int:
     """Bytes that a training needs at its peak beyond its process.
 
-    The quantised matrix takes one byte a value up to 256 bins and two above (a byte more where values are
-    missing, which is assumed); the CPU keeps a second copy by columns. Gradients (8 bytes), margins, labels
-    and the rows' places in the tree come on top per row and output.
+    On a GPU the quantised matrix takes one byte a value up to 256 bins and two above, and a byte more where values
+    are missing, which is assumed. On the CPU it is more, and there is a second copy by columns. Gradients
+    (8 bytes), margins, labels and the rows' places in the tree come on top per row and output.
     """
     value = 2 if shape.bins <= 256 else 3
     matrix = shape.rows * shape.features * value
     if device == "cpu" and not external:
-        matrix += shape.rows * shape.features * value // 2
+        matrix = int(matrix * _CPU_VALUE / 2)
     if external:
         matrix = matrix // 8  # the pages under way; the rest lies outside
     per_row = shape.rows * (8 * shape.outputs + 4 * shape.outputs + 4 + 16)

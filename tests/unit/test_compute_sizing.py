@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from tasks.compute.machine import free_memory
 from tasks.compute.pace import READING_GRACE, Pace
 from tasks.compute.sizing import Machine, Shape, choose_way, estimate
 from tasks.errors import ClusterError
+from tasks.settings import REPOSITORY, Settings
+from tasks.train import cost
 
 GB = 10**9
 SMALL, LARGE = Shape(1_000_000, 30, 256), Shape(100_000_000, 30, 256)
@@ -51,6 +57,36 @@ def test_more_rows_classes_or_bins_need_more_and_external_memory_less():
     assert estimate(LARGE, "cpu", external=True) < estimate(LARGE, "cuda") < estimate(LARGE, "cpu")
 
 
+def test_a_built_matrix_takes_no_more_than_was_estimated():
+    """Built in a process of its own, with gaps, as the training builds it: in batches."""
+    rows, features = 300_000, 40
+    program = f"""
+import numpy, resource, xgboost
+from tasks.compute.rows import batch_rows
+rows, features = {rows}, {features}
+class Batches(xgboost.DataIter):
+    def __init__(self): super().__init__(); self.at = 0
+    def reset(self): self.at = 0
+    def next(self, give):
+        if self.at >= rows: return False
+        size = min(batch_rows(features), rows - self.at)
+        x = numpy.random.default_rng(self.at).normal(size=(size, features)).astype("float32")
+        x[::7, ::3] = numpy.nan
+        give(data=x, label=(x[:, 1] > 0).astype("float32"))
+        self.at += size
+        return True
+xgboost.DMatrix(numpy.ones((2, 2)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+matrix = xgboost.QuantileDMatrix(Batches(), max_bin=256, nthread=2)
+xgboost.train({{"objective": "binary:logistic", "nthread": 2, "max_depth": 4}}, matrix, 3)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    taken, said = int(ran.stdout), estimate(Shape(rows, features, 256), "cpu")
+    grown = 64 << 20  # of the process itself, in its first training: XGBoost's threads and buffers
+    assert said / 2 < taken <= said + grown, (taken, said)
+
+
 def test_free_memory_respects_the_containers_limit(tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 100 kB\nMemAvailable:   80 kB\n")
@@ -70,3 +106,25 @@ def test_a_silence_is_measured_against_the_trainings_own_pace():
     assert not pace.hung(130 + 60 + 30) and pace.hung(130 + 60 + 31)
     pace.beat("reading", 140)  # a search's next trial: its first round may take longer than the last one's
     assert not pace.hung(140 + 60 + READING_GRACE) and pace.hung(141 + 60 + READING_GRACE)
+
+
+def test_a_training_of_slow_rounds_is_not_hung_in_its_second():
+    pace = Pace(limit=60, now=0)
+    pace.beat("reading", 10)
+    pace.beat("round", 130)  # the matrix, and a round of nearly two minutes
+    assert not pace.hung(130 + 60 + 3 * 120) and pace.hung(131 + 60 + 3 * 120)
+    pace.beat("round", 240)
+    assert not pace.hung(240 + 60 + 3 * 110) and pace.hung(241 + 60 + 3 * 110)
+    pace.beat("reading", 250)  # a search's next trial
+    pace.beat("round", 350)
+    assert not pace.hung(350 + 60 + 3 * 100) and pace.hung(351 + 60 + 3 * 100)
+
+
+def test_a_cost_is_told_where_all_that_was_used_has_a_price():
+    used = SimpleNamespace(gpu_seconds=0.0, cpu_seconds=7200.0)
+    both = SimpleNamespace(gpu_seconds=1800.0, cpu_seconds=0.0)
+    prices = Settings(gpu_hour_price=4.0, cpu_hour_price=0.05)
+    assert cost(prices, used, both) == {"gpu_seconds": 1800.0, "cpu_seconds": 7200.0, "cost": 2.1}
+    assert cost(Settings(gpu_hour_price=4.0), both)["cost"] == 2.0  # no processor was used, whatever it costs
+    assert "cost" not in cost(Settings(gpu_hour_price=4.0), used, both)
+    assert "cost" not in cost(Settings(), used) and cost(Settings(cpu_hour_price=0.05), used)["cost"] == 0.1
