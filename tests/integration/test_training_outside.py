@@ -84,12 +84,19 @@ def test_a_promotion_trains_on_two_outside_workers_that_share_nothing_but_the_la
     version = json.loads(project.lake.objects.get(f"late_orders/versions/{promoted.json['champion']}.json"))
     assert version["way"] == "cluster" and f"the scheduler at {encrypted.processes.address}" in version["reason"]
     assert not list(project.lake.objects.list(f"late_orders/trainings/{version['key']}/"))  # the rows went again
+    assert version["environment"]["workers"] == 2
     with encrypted.processes.client() as client:
-        assert all(count > 0 for count in client.run(_transitions).values())  # both had work
+        ran = client.run(_trained)
+    # one training, and each worker had its own hand of it: Dask's names are train-<place>-<training>
+    assert all(len(keys) == 1 for keys in ran.values()), ran
+    (first, one), (second, other) = sorted(keys[0].removeprefix("train-").split("-", 1) for keys in ran.values())
+    assert (first, second) == ("0", "1") and one == other
 
 
-def _transitions(dask_worker) -> int:
-    return dask_worker.state.transition_counter
+def _trained(dask_worker) -> list[str]:
+    """The trainings' tasks that this worker computed to their end, from its own log."""
+    computed = [entry[0] for entry in dask_worker.state.log if entry[1:3] == ("executing", "memory")]
+    return sorted({key for key in computed if key.startswith("train-")})
 
 
 def test_a_certificate_of_another_authority_is_refused(encrypted: Encrypted, tmp_path: Path):
