@@ -67,6 +67,7 @@ def fit(
         TrainingError: rows that tell nothing.
         ClusterError: no place came up, or it was lost again and again.
     """
+    from tasks.compute.cuda import GpuShares
     from tasks.compute.params import check_params
     from tasks.compute.places import Means, open_place
     from tasks.compute.rows import TrainingData, fit_encoding_files, survey
@@ -87,6 +88,7 @@ def fit(
         memory_limit=settings.memory_limit,
         stall=settings.train_stall,
         patience=settings.gpu_patience,
+        shares=GpuShares(settings.gpu_pool, settings.gpu_memory_limit),
     )
     shape = Shape(seen.rows, len(rows.features), bins, classes_of(recipe.objective, seen))
     wish, gpus = spec.train.way, spec.train.gpus

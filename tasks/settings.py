@@ -71,6 +71,10 @@ class Settings(BaseModel):
     """Seconds beyond three times its median round after which a silent training counts as hung."""
     gpu_patience: float = Field(3600.0, ge=0)
     """Seconds to wait for a GPU that another training holds."""
+    gpu_pool: float = Field(0.5, ge=0, le=0.9)
+    """Share of a GPU's memory with which RMM's pool begins in a local CUDA cluster; only where XGBoost takes from it."""
+    gpu_memory_limit: float = Field(0.8, ge=0, le=1)
+    """Share of a GPU's memory that Dask may hold in a local CUDA cluster before it moves some to the host; 0 for no limit."""
     cpu_hour_price: float | None = Field(None, ge=0)
     """Price of one thread for an hour, for the cost of a training; None leaves cost out."""
     gpu_hour_price: float | None = Field(None, ge=0)

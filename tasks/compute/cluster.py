@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.compute.cuda import GpuShares, cuda_options, installed, xgboost_has_rmm
 from tasks.compute.devices import find_gpus
 from tasks.compute.spread import Spread
 from tasks.compute.turn import alive
@@ -67,6 +68,7 @@ def open_cluster(
     workdir: Path,
     stall: float = 60.0,
     tls: Tls | None = None,
+    shares: GpuShares | None = None,
 ) -> Iterator[Spread]:
     """A cluster for the length of a `with` block; no process of it outlives the block or this process.
 
@@ -80,6 +82,7 @@ def open_cluster(
         workdir: where local workers put their scratch files.
         stall: see `Spread`.
         tls: for an outside scheduler at tls://.
+        shares: of the memory of a local cluster's GPUs; None for the defaults.
 
     Raises:
         ClusterError: no cluster came up, or too few GPUs are there.
@@ -94,7 +97,7 @@ def open_cluster(
             if scheduler is not None:
                 place = _outside(stack, scheduler, gpus, stall, tls)
             else:
-                place = _local(stack, workers, threads, memory_limit, gpus or (), workdir, stall)
+                place = _local(stack, workers, threads, memory_limit, gpus or (), workdir, stall, shares)
         except (OSError, RuntimeError, TimeoutError) as error:
             where = f"at {scheduler}" if scheduler else "of local processes"
             raise ClusterError(
@@ -119,13 +122,14 @@ def _local(
     gpus: Sequence[str],
     workdir: Path,
     stall: float,
+    shares: GpuShares | None,
 ) -> Spread:
     from distributed import LocalCluster
 
     workdir.mkdir(parents=True, exist_ok=True)
     count = len(gpus) or workers
     each = max(1, threads // count)
-    kind = _cuda_cluster(gpus) if gpus else LocalCluster
+    kind = _cuda_cluster(gpus, shares or GpuShares()) if gpus else LocalCluster
     common = {
         "n_workers": count,
         "threads_per_worker": each,
@@ -144,12 +148,14 @@ def _local(
     return Spread(client, "cuda" if gpus else "cpu", count, each, stall=stall)
 
 
-def _cuda_cluster(gpus: Sequence[str]):
+def _cuda_cluster(gpus: Sequence[str], shares: GpuShares):
     from functools import partial
 
     from dask_cuda import LocalCUDACluster
 
-    return partial(LocalCUDACluster, CUDA_VISIBLE_DEVICES=list(gpus))
+    options, why = cuda_options(gpus, shares, there=installed, xgboost_rmm=xgboost_has_rmm())
+    _log.info("Dask-CUDA: %s", why)
+    return partial(LocalCUDACluster, **options)
 
 
 def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stall: float, tls: Tls | None) -> Spread:

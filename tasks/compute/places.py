@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.compute.cluster import Tls
+from tasks.compute.cuda import GpuShares
 from tasks.compute.devices import hold_gpus
 from tasks.compute.machine import free_memory, usable_gpus
 from tasks.compute.single import Single
@@ -29,6 +30,7 @@ class Means:
         memory_limit: of one of them, in Dask's spelling.
         stall: seconds of silence beyond its own pace after which a training counts as hung.
         patience: seconds to wait for a GPU that another training holds.
+        shares: of the memory of a local cluster's GPUs.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class Means:
     memory_limit: str = "auto"
     stall: float = 60.0
     patience: float = 3600.0
+    shares: GpuShares = GpuShares()
 
 
 @contextmanager
@@ -105,4 +108,5 @@ def _cluster(means: Means, gpus):
         workdir=means.folder,
         stall=means.stall,
         tls=means.tls,
+        shares=means.shares,
     )
