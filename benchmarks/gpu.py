@@ -1,13 +1,16 @@
 """The suite for a machine with a GPU: `python -m benchmarks.gpu` from a copy of the repository.
 
-Without a package index: where there is one, `python -m pip wheel -w wheels -r benchmarks/gpu-requirements.txt`;
-carry the wheels with the repository, and there run `python -m venv env`,
+Where that machine has no package index: one command elsewhere, with a Python of the same version (3.11 to 3.13) and
+on the same kind of processor and system as the machine's, since wheels are made for one:
+`python3.12 -m pip wheel -w wheels -r benchmarks/gpu-requirements.txt`. Carry the wheels with the repository; there are
+three more: `python3.12 -m venv env`,
 `env/bin/pip install --no-index --find-links wheels -r benchmarks/gpu-requirements.txt` and
 `env/bin/python -m benchmarks.gpu`. Airflow, MLflow, Great Expectations, DuckDB and Delta are not needed.
 
 It prints a table: the behaviour suite of every place of training on one GPU and on a Dask-CUDA cluster; training
 of each `--rows` against plain XGBoost on the same GPU; the cluster's start-up; scoring against the device's own
-upload; SHAP values; a training that is killed and goes on. Each side is a process of its own.
+upload; SHAP values; a training that is killed and goes on. Each side is a process of its own. All but the cluster's
+run on one GPU, the first that no training holds, and its memory is what the table tells.
 `--device cpu` runs the same code on the processors, which is how it is tested where there is no GPU.
 """
 
@@ -35,6 +38,7 @@ from benchmarks.training import PARAMS, encoded
 
 BATCH = 65_536
 """As the settings' score_batch_rows."""
+CLUSTER = "Dask workers"
 _UPLOAD = 1 << 28
 
 
@@ -44,13 +48,16 @@ def measure(
     """Everything on one device."""
     figures, sides, said = [], {}, []
     common = ("--device", device, "--rounds", boosts, "--folder", folder)
+    gpu = free_gpu() if device == "cuda" else None
+    one = {"CUDA_VISIBLE_DEVICES": gpu} if gpu else None
 
     def side(name: str, count: int, *more: object) -> Ran:
-        with GpuMemory(device) as memory:
-            ran = run("benchmarks.gpu", "--side", name, "--rows", count, *common, *more, again=0)
+        seen = None if name == "cluster" or CLUSTER in more else one
+        with GpuMemory(gpu) as memory:
+            ran = run("benchmarks.gpu", "--side", name, "--rows", count, *common, *more, environment=seen, again=0)
         return Ran({**ran.result, "gpu": memory.peak / 1e9}, ran.peak, ran.private, ran.others)
 
-    for where in ("one process", "Dask workers"):
+    for where in ("one process", CLUSTER):
         passed = side("checks", min(rows), "--place", where).result["passed"]
         said.append(f"{passed} checks of tests/support/cluster_checks.py passed on {where} ({device})")
     for count in rows:
@@ -85,16 +92,33 @@ def measure(
     sides["SHAP values"] = {"M rows / s": [one / 1e6 for one in of(runs, "rate")]}
     runs = [side("resume", least) for _ in range(times)]
     sides["killed and gone on"] = {"s": of(runs, "seconds"), "resumed from round": of(runs, "resumed")}
-    said.append(f"{cores()} processors; {_device_name(device)}")
+    said.append(f"{cores()} processors; {_device_name(gpu)}")
     return Part(tuple(figures), sides, tuple(said))
 
 
-class GpuMemory:
-    """The most memory of the first GPU that was in use within a block; 0 on the CPU."""
+def free_gpu() -> str:
+    """UUID of the first GPU that no training holds: the one that every side is shown.
 
-    def __init__(self, device: str) -> None:
+    Raises:
+        SystemExit: there is no GPU.
+        NoPlaceError: other trainings hold them all.
+    """
+    from tasks.compute.devices import find_gpus, hold_gpus
+
+    found, why = find_gpus()
+    if not found:
+        raise SystemExit(f"there is no GPU: {why}")
+    # given back at once: a side holds it itself
+    with hold_gpus([gpu.uuid for gpu in found], 1, patience=0) as held:
+        return held.names[0]
+
+
+class GpuMemory:
+    """The most memory of a GPU that was in use within a block; 0 where it is None."""
+
+    def __init__(self, gpu: str | None) -> None:
         self.peak = 0
-        self._device, self._ended = device, threading.Event()
+        self._gpu, self._ended = gpu, threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> GpuMemory:
@@ -106,14 +130,16 @@ class GpuMemory:
         self._thread.join()
 
     def _follow(self) -> None:
-        if self._device != "cuda":
+        if self._gpu is None:
             return
         import pynvml
 
         pynvml.nvmlInit()
-        first = pynvml.nvmlDeviceGetHandleByIndex(0)
-        while not self._ended.wait(0.05):
-            self.peak = max(self.peak, pynvml.nvmlDeviceGetMemoryInfo(first).used)
+        device = pynvml.nvmlDeviceGetHandleByUUID(self._gpu)
+        while True:
+            self.peak = max(self.peak, pynvml.nvmlDeviceGetMemoryInfo(device).used)
+            if self._ended.wait(0.05):
+                break
         pynvml.nvmlShutdown()
 
 
@@ -195,7 +221,7 @@ def _cluster(words: argparse.Namespace, folder: Path) -> None:
     if words.device == "cuda":
         import dask_cuda  # noqa: F401, TID253
     began = time.monotonic()
-    with place("Dask workers", words.device, folder):
+    with place(CLUSTER, words.device, folder):
         seconds = time.monotonic() - began
     answer(seconds=seconds)
 
@@ -291,14 +317,14 @@ def _size(rows: int) -> int:
     return min(rows, FILE_ROWS)
 
 
-def _device_name(device: str) -> str:
-    if device != "cuda":
+def _device_name(gpu: str | None) -> str:
+    if gpu is None:
         return "no GPU was used"
     import pynvml
 
     pynvml.nvmlInit()
-    name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-    return f"{name}, driver {pynvml.nvmlSystemGetDriverVersion()}"
+    name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByUUID(gpu))
+    return f"{name} ({gpu}), driver {pynvml.nvmlSystemGetDriverVersion()}"
 
 
 def main() -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from tasks.settings import REPOSITORY
+from tests.support.fence import fence
 
 
-def _run(module: str, *words: str) -> str:
+def _run(module: str, *words: str, path: str = str(REPOSITORY)) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     ran = subprocess.run(
         [sys.executable, "-P", "-m", module, *words],
         cwd=REPOSITORY,
-        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=500,
@@ -58,7 +59,9 @@ def test_scoring_by_hand_and_by_mlflow_gives_what_was_published(tmp_path: Path):
     ("side", "rounds", "said"),
     [("plain", 5, "seconds"), ("score", 5, "upload"), ("shap", 2, "rate"), ("resume", 300, "resumed")],
 )
-def test_the_gpu_suite_runs_on_the_cpu(side: str, rounds: int, said: str, tmp_path: Path):
+def test_the_gpu_suite_runs_on_the_cpu_with_its_requirements_alone(side: str, rounds: int, said: str, tmp_path: Path):
+    fenced = fence(tmp_path / "fence", REPOSITORY / "benchmarks" / "gpu-requirements.txt")
     words = ("--device", "cpu", "--rows", "20000", "--rounds", str(rounds), "--folder", str(tmp_path))
-    result = json.loads(_run("benchmarks.gpu", "--side", side, *words).splitlines()[-1])
+    out = _run("benchmarks.gpu", "--side", side, *words, path=f"{fenced}{os.pathsep}{REPOSITORY}")
+    result = json.loads(out.splitlines()[-1])
     assert result[said] > 0
