@@ -35,6 +35,7 @@ sources:
   prices_today:
     uri: "{{landing}}/prices_today/{{partition}}.jsonl"
     available: start+{available}s
+    ahead: true # the day's price list
     history: {today}
     columns: {{kind: string, price: float}}
   truth:
