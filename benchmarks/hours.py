@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tasks.domain.spec import PipelineSpec
 from tasks.lake import Entry, Lake, open_lake
 from tasks.lake.racing import replace_untouched
 from tasks.lake.schema import arrow_schema
+from tasks.lake.versions import version_key
 from tasks.settings import load_pipeline, load_settings
 
 NAME, SOURCES, VIEWS = "hours", ("readings", "outcomes"), ("view-1", "view-2")
@@ -121,6 +123,8 @@ def _champions(spec: PipelineSpec, lake: Lake, every: Sequence[Partition]) -> No
         facts = (digest("evidence", number), moment, moment, "benchmark", "better", f"hours__train/{number}")
         event = LedgerEvent("promote", before, model, model, moment.strftime("%Y-%m"), *facts)
         lake.ledger(NAME).append(event.to_dict(), expected=number)
+        described = asdict(model) | {"inputs": {}}  # as much as `maintain` reads of it
+        lake.objects.put(version_key(NAME, model.version), json.dumps(described).encode())
         before = model
 
 
