@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import heapq
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.compute.encoding import Encoding, encode, encoding_of, kind_of
+from tasks.compute.ranged import RangedFile, Store
 from tasks.errors import SpecError, TrainingError
 
 if TYPE_CHECKING:
@@ -21,12 +23,6 @@ if TYPE_CHECKING:
 
 BATCH_VALUES = 25_000_000
 """About how many values, rows x features, a training process encodes at a time: 100 MB of them, whatever the width."""
-
-
-class Store(Protocol):
-    """Where a file's bytes are, by key; it travels to the workers by pickle."""
-
-    def get(self, key: str) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ def batches_of(hand: Iterable[RowGroup], rows: int) -> list[tuple[RowGroup, ...]
 def read_rows(
     groups: Sequence[RowGroup], data: TrainingData, encoding: Encoding, *, whole: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read and encode row groups, one at a time.
+    """Read and encode row groups, one at a time; of a file in a store, their columns' bytes and the footer travel.
 
     Args:
         whole: whether every label must be a whole number.
@@ -173,18 +169,23 @@ def read_rows(
     matrix = np.empty((rows, len(encoding.columns)), dtype=np.float32, order="F")
     label = np.empty(rows, dtype=np.float32)
     done = 0
-    for group in groups:
-        with _open(data, group.path, texts=encoding.categories) as file:
-            table = file.read_row_group(group.index, columns=[*encoding.columns, data.label])
-        until = done + group.rows
-        encode(table, encoding, out=matrix[done:until])
-        label[done:until] = table.column(data.label).cast(pa.float32(), safe=False).to_numpy()
-        if not np.isfinite(label[done:until]).all():
-            raise TrainingError(f"{group.path}: a label is missing or infinite", hint="leave such rows out")
-        if whole and not (label[done:until] == np.floor(label[done:until])).all():
-            raise TrainingError(f"{group.path}: a label is no whole number, as a class's index must be")
-        done = until
+    for path, of_file in groupby(groups, attrgetter("path")):
+        with _open(data, path, texts=encoding.categories) as file:
+            for group in of_file:
+                table = file.read_row_group(group.index, columns=[*encoding.columns, data.label])
+                until = done + group.rows
+                encode(table, encoding, out=matrix[done:until])
+                label[done:until] = table.column(data.label).cast(pa.float32(), safe=False).to_numpy()
+                _check(label[done:until], path, whole=whole)
+                done = until
     return matrix, label
+
+
+def _check(label: np.ndarray, path: str, *, whole: bool) -> None:
+    if not np.isfinite(label).all():
+        raise TrainingError(f"{path}: a label is missing or infinite", hint="leave such rows out")
+    if whole and not (label == np.floor(label)).all():
+        raise TrainingError(f"{path}: a label is no whole number, as a class's index must be")
 
 
 def fit_encoding_files(data: TrainingData, features: Iterable[str]) -> Encoding:
@@ -220,7 +221,7 @@ def _open(data: TrainingData, path: str, *, texts: Iterable[str] = ()) -> pq.Par
     """A file; those of the columns `texts` that are texts are read as dictionaries, each text once in a row group."""
     import pyarrow.parquet as pq
 
-    source = path if data.store is None else io.BytesIO(data.store.get(path))
+    source = path if data.store is None else RangedFile(data.store, path)
     file = pq.ParquetFile(source, memory_map=data.store is None)
     there = [name for name in texts if name in file.schema_arrow.names]
     if not there:

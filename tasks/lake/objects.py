@@ -44,6 +44,9 @@ class ObjectStore(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """So many bytes, at least one, from the place `start`, which the object has; fewer only where it ends."""
+
     def put(self, key: str, data: bytes) -> None:
         """Writes the object, replacing one that is there."""
 
@@ -79,6 +82,12 @@ class FolderStore:
         path = self._path(key)
         with _told(path):
             return path.read_bytes()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        path = self._path(key)
+        with _told(path), open(path, "rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
@@ -148,6 +157,10 @@ class UriStore:
     def get(self, key: str) -> bytes:
         store, _, inner = self._locate(key)
         return store.get(inner)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        store, _, inner = self._locate(key)
+        return store.get_range(inner, start, length)
 
     def put(self, key: str, data: bytes) -> None:
         store, _, inner = self._locate(key)

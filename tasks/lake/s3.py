@@ -42,6 +42,11 @@ class S3Store:
         with self._said(key):
             return self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        wanted = f"bytes={start}-{start + length - 1}"  # both ends included
+        with self._said(key):
+            return self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=wanted)["Body"].read()
+
     def put(self, key: str, data: bytes) -> None:
         with self._said(key):
             self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)

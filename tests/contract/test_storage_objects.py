@@ -38,6 +38,12 @@ def test_a_large_file_is_put_whole(storage: Settings, tmp_path: Path) -> None:
     assert store.get("big/file") == data
 
 
+def test_a_part_of_an_object_is_read_alone(storage: Settings) -> None:
+    store = open_lake(storage).objects
+    store.put("a/b", b"0123456789")
+    assert [store.get_range("a/b", *part) for part in ((0, 3), (4, 1), (7, 3), (8, 9))] == [b"012", b"4", b"789", b"89"]
+
+
 def test_a_missing_object_is_missing_in_each_operation(storage: Settings) -> None:
     store = open_lake(storage).objects
     assert not store.exists("no/thing")
@@ -46,6 +52,8 @@ def test_a_missing_object_is_missing_in_each_operation(storage: Settings) -> Non
     store.delete("no/thing")
     with pytest.raises(FileNotFoundError, match="no/thing"):
         store.get("no/thing")
+    with pytest.raises(FileNotFoundError, match="no/thing"):
+        store.get_range("no/thing", 0, 1)
 
 
 def test_a_listing_is_sorted_and_knows_size_and_moment(storage: Settings) -> None:
@@ -103,6 +111,7 @@ def test_the_landing_zone_is_read_by_absolute_uri(storage: Settings) -> None:
     found = landing.list(f"{root}/schedule/")
     assert [info.key for info in found] == [f"{root}/schedule/2013-01-05.csv.gz"]
     assert landing.get(found[0].key) == b"rows" and landing.head(found[0].key) == found[0]
+    assert landing.get_range(found[0].key, 1, 2) == b"ow"
     assert landing.list(f"{root}/schedule/", after=found[0].key) == []
     assert not landing.put_if_absent(found[0].key, b"others")
     landing.delete(found[0].key)
