@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.domain.spec import PipelineSpec
-from tasks.labelled import Rows
 from tasks.lake import Lake
 from tasks.search import find_params
+from tasks.spans import Rows
 
 if TYPE_CHECKING:
+    from tasks.compute.cluster import Tls
     from tasks.compute.encoding import Encoding
     from tasks.compute.search import Found
     from tasks.compute.train import Recipe, Trained
@@ -57,11 +58,11 @@ def fit(
     say: Callable[[str], None],
     keep: Keep | None,
 ) -> Fitted:
-    """Train a model on rows in local files.
+    """Train a model on labelled rows.
 
     Args:
         folder: for scratch files.
-        keep: None writes nothing into the lake: no search then, and no outside scheduler.
+        keep: None writes nothing into the lake: no search then.
 
     Raises:
         TrainingError: rows that tell nothing.
@@ -70,27 +71,25 @@ def fit(
     from tasks.compute.cuda import GpuShares
     from tasks.compute.params import check_params
     from tasks.compute.places import Means, open_place
-    from tasks.compute.rows import TrainingData, fit_encoding_files, survey
     from tasks.compute.sizing import Shape
     from tasks.compute.train import Recipe, classes_of
     from tasks.compute.train import train as boost
 
-    local = TrainingData(files=rows.files)
-    encoding, seen = fit_encoding_files(local, rows.features), survey(local, rows.features)
+    encoding, seen = rows.encoding, rows.seen
     recipe = Recipe(spec.train.objective, dict(spec.train.params), spec.train.rounds, spec.train.seed)
     bins = check_params(recipe.objective, recipe.params)["max_bin"]
     means = Means(
         folder=folder,
         threads=settings.threads,
         scheduler=settings.dask_scheduler,
-        tls=_tls(settings),
+        tls=tls_of(settings),
         workers=settings.workers,
         memory_limit=settings.memory_limit,
         stall=settings.train_stall,
         patience=settings.gpu_patience,
         shares=GpuShares(settings.gpu_pool, settings.gpu_memory_limit),
     )
-    shape = Shape(seen.rows, len(rows.features), bins, classes_of(recipe.objective, seen))
+    shape = Shape(seen.rows, len(encoding.columns), bins, classes_of(recipe.objective, seen))
     wish, gpus = spec.train.way, spec.train.gpus
     if seen.empty:
         say(f"features without any value: {', '.join(seen.empty)}")
@@ -98,7 +97,7 @@ def fit(
     if spec.train.search is not None:
         found = find_params(
             spec=spec,
-            data=local,
+            data=rows.data,
             judging=rows.judging,
             seen=seen,
             encoding=encoding,
@@ -111,12 +110,9 @@ def fit(
             say=say,
         )
         recipe = replace(recipe, params=found.params)
-    data = local
-    if keep is not None and settings.dask_scheduler and wish in ("auto", "cluster"):
-        data, seen = _delivered(local, seen, keep)
     trained = boost(
         lambda: open_place(shape, means, wish=wish, gpus=gpus, say=say),
-        data,
+        rows.data,
         seen=seen,
         encoding=encoding,
         recipe=recipe,
@@ -127,23 +123,12 @@ def fit(
     return Fitted(trained, encoding, recipe, found)
 
 
-def _tls(settings: Settings):
+def tls_of(settings: Settings) -> Tls | None:
+    """The files for a scheduler at tls://; None without."""
     from tasks.compute.cluster import Tls
 
     files = (settings.dask_tls_ca, settings.dask_tls_cert, settings.dask_tls_key)
     return Tls(*files) if all(files) else None
-
-
-def _delivered(local, seen, keep: Keep):
-    """The rows where workers on other hosts reach them: in the lake, until the version is registered."""
-    from tasks.compute.rows import TrainingData
-
-    folder = f"{keep.line}/trainings/{keep.key}/rows"  # the same inputs give the same files, whoever puts them
-    names = {file: f"{folder}/{Path(file).name}" for file in local.files}
-    for file, name in names.items():
-        keep.lake.objects.put_file(name, Path(file))
-    groups = tuple(replace(group, path=names[group.path]) for group in seen.groups)
-    return TrainingData(tuple(names.values()), store=keep.lake.objects), replace(seen, groups=groups)
 
 
 def _checkpoints(spec: PipelineSpec, keep: Keep):

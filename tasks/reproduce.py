@@ -16,9 +16,10 @@ from tasks.domain.results import FeaturizeResult, Result, TrainingPin
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import ReproductionError, VacuumedError
 from tasks.fit import Fitted, fit
-from tasks.labelled import labelled_rows, training_key, write_rows
+from tasks.labelled import labelled_rows, training_key
 from tasks.lake import Lake
 from tasks.lake.versions import load_version
+from tasks.spans import join_here, window_of
 
 if TYPE_CHECKING:
     from tasks.settings import Settings
@@ -85,8 +86,8 @@ def reproduce(
     try:
         _check_inputs(recorded, pin, features, descriptor, lake)
         with scratch(settings.home / "cache" / "train") as folder:
-            rows = write_rows(recorded, pin, features, lake, folder)
-            say(f"{rows.count} labelled rows of {pin.train[0]} to {pin.train[1]}")
+            rows = join_here(window_of(recorded, pin, features, lake), lake, folder)
+            say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}")
             fitted = fit(
                 spec=_as_trained(recorded, descriptor, then),
                 rows=rows,
@@ -122,7 +123,7 @@ def reproduce(
         comparison=comparison,
         metric=recorded.gate.metric,
         values=values,
-        rows=rows.count,
+        rows=rows.seen.rows,
         seconds=seconds,
     )
 

@@ -19,11 +19,12 @@ from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import TrainingError
 from tasks.fit import Keep, fit
-from tasks.labelled import training_key, write_rows
+from tasks.labelled import training_key
 from tasks.lake import Lake
 from tasks.lake.versions import version_key
 from tasks.lake.views import load_view
 from tasks.search import described, trial_records, without_histories
+from tasks.spans import Join, join_here, window_of
 
 if TYPE_CHECKING:
     from tasks.registry import Registry
@@ -40,8 +41,12 @@ def train(
     settings: Settings,
     run: RunRef,
     say: Callable[[str], None] = lambda text: None,
+    join: Join | None = None,
 ) -> TrainResult:
     """Train a challenger on the pinned training window and register it.
+
+    Args:
+        join: joins the window to its labels where it is trained, and leaves the rows in the lake; None: in this process.
 
     Raises:
         TrainingError: no rows, a single class, or data that XGBoost can't take.
@@ -55,7 +60,7 @@ def train(
     registry.ping()
     note = _noted(lake, spec.line, key)
     if note is None:
-        note = _train(spec, pin, features, lake, settings, say, key)
+        note = _train(spec, pin, features, lake, settings, say, key, join)
     else:
         say("these very inputs were trained by an attempt that ended early: its model is registered")
     registered = registry.record_training(_record(spec, pin, note, lake, run))
@@ -71,7 +76,16 @@ def train(
     return _result(spec, pin, descriptor, reused=False)
 
 
-def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake: Lake, settings, say, key: str):
+def _train(
+    spec: PipelineSpec,
+    pin: TrainingPin,
+    features: FeaturizeResult,
+    lake: Lake,
+    settings,
+    say,
+    key: str,
+    join: Join | None,
+) -> dict[str, Any]:
     """Train, and note in the lake what came out: an attempt after this one need not train again.
 
     Of two that train the same inputs at the same time, both go on with the note that was first.
@@ -81,8 +95,9 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
 
     started = time.monotonic()
     with scratch(settings.home / "cache" / "train") as folder:
-        rows = write_rows(spec, pin, features, lake, folder)
-        say(f"{rows.count} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
+        window = window_of(spec, pin, features, lake)
+        rows = join(window, f"{spec.line}/trainings/{key}/rows") if join else join_here(window, lake, folder)
+        say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
         keep = Keep(lake, spec.line, key)
         fitted = fit(spec=spec, rows=rows, folder=folder, settings=settings, say=say, keep=keep)
     trained, found = fitted.trained, fitted.found
@@ -100,8 +115,8 @@ def _train(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, lake
         "classes": list(rows.classes),
         "constant": rows.constant,
         "encoding": fitted.encoding.to_dict(),
-        "rows": rows.count,
-        "dropped": rows.dropped,
+        "rows": rows.seen.rows,
+        "dropped": dict(rows.dropped),
         "rounds": trained.rounds,
         "seconds": seconds,
         "way": trained.way,

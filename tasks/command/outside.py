@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasks.command.part import LakeAt, Part, featurize_part, score_part
+from tasks.command.part import LakeAt, Part, SpanPart, featurize_part, join_part, score_part
 from tasks.domain import cut, tables
 from tasks.domain.chunks import chunk_count, cut_chunks
 from tasks.domain.partition import Partition, overlapping
@@ -17,6 +17,7 @@ from tasks.domain.results import FeaturizeResult, PinResult, ScoreResult
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import ClusterError, MillraceError, NoPlaceError, SupersededError, Terminal
+from tasks.fit import tls_of
 from tasks.lake import Lake
 from tasks.lake.views import view_key
 from tasks.settings import Settings
@@ -24,6 +25,7 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from tasks.compute.chunks import Ended
     from tasks.compute.spread import Spread
+    from tasks.spans import Rows, Window
 
 _CELL = 16
 """Bytes that a value takes as it is read, in Arrow: a number 8, a text more."""
@@ -31,6 +33,17 @@ _ATTEMPTS = 3
 """How often the chunks are dealt out when the scheduler or all workers were lost: what is committed costs little again."""
 _ROWS_SHARE = 0.25
 """Of a worker's memory, for the rows of its chunk and of the lookback before it."""
+_EACH = 2
+"""Spans of a training's window for each worker: the last ones to end wait for half a share at most."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one worker does: a name for it, the work, and of how many partitions."""
+
+    name: str
+    work: Callable[..., Any]
+    partitions: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class Outside:
         """Have features computed and committed; returns for how many partitions, once for each view."""
         settings = self.settings
         part = Part(spec, tuple(wanted), views, snapshots, LakeAt.of(settings), self.run, settings.feature_rows)
-        return sum(one.computed for one in self._do("featurize", featurize_part, part, lake))
+        return sum(one.computed for one in self._range("featurize", featurize_part, part, lake))
 
     def score(
         self,
@@ -82,7 +95,7 @@ class Outside:
             features,
             self.settings.score_batch_rows,
         )
-        found = self._do("score", score_part, part, lake)
+        found = self._range("score", score_part, part, lake)
         outcomes = tuple(one for result in found for one in result.partitions)
         if all(one.status == "superseded" for one in outcomes):
             raise SupersededError(
@@ -91,46 +104,96 @@ class Outside:
             )
         return ScoreResult(spec.pipeline, max(one.version for one in found), outcomes, pin.skipped)
 
-    def _do(self, verb: str, work: Callable[..., Any], whole: Part, lake: Lake) -> list[Any]:
+    def join(self, lake: Lake, window: Window, folder: str) -> Rows:
+        """Have a training's window joined to its labels; the rows are left in a folder of the lake.
+
+        Raises:
+            MillraceError: a span failed, or no row has a label.
+        """
+        from tasks.spans import SPAN_ROWS, rows_of
+
+        where, spans = LakeAt.of(self.settings), []
+
+        def cut(workers: int, memory: int | None) -> list[_Piece]:
+            share = -(-sum(window.rows.values()) // (workers * _EACH))
+            fits = int(memory * _ROWS_SHARE / (_CELL * window.columns)) if memory else SPAN_ROWS
+            spans[:] = window.spans(max(1, min(SPAN_ROWS, share, fits)))
+            name = window.spec.pipeline
+            return [
+                _Piece(
+                    f"{name}-{span.first}..{span.last}",
+                    partial(join_part, SpanPart(window, span, where, folder)),
+                    span.partitions,
+                )
+                for span in spans
+            ]
+
+        sees = view_key(window.spec.pipeline, window.pin.view), where
+        joined = self._do("join", cut, sees, len(window.rows), done="joined")
+        return rows_of(window, spans, joined, store=lake.objects)
+
+    def _range(self, verb: str, work: Callable[..., Any], whole: Part, lake: Lake) -> list[Any]:
+        def cut(workers: int, memory: int | None) -> list[_Piece]:
+            parts = cut_parts(whole, lake, workers=workers, memory=memory)
+            name = whole.spec.pipeline
+            return [_Piece(f"{name}-{_name(part)}", partial(work, part), len(part.partitions)) for part in parts]
+
+        sees = view_key(whole.spec.pipeline, next(iter(whole.views))), whole.lake
+        done = "published" if verb == "score" else "computed"
+        return self._do(verb, cut, sees, len(whole.partitions), done=done)
+
+    def _do(
+        self,
+        verb: str,
+        cut: Callable[[int, int | None], list[_Piece]],
+        sees: tuple[str, LakeAt],
+        total: int,
+        *,
+        done: str,
+    ) -> list[Any]:
+        """Have pieces done on the workers; what each returned.
+
+        Args:
+            cut: gives the pieces for so many workers, of which each may take so much memory.
+            sees: an object that the workers must see, and where.
+            total: partitions.
+            done: what becomes of a piece that is done, in a word.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                parts, outcomes = self._deal(verb, work, whole, lake)
+                pieces, outcomes = self._deal(verb, cut, sees, total)
                 break
             except ClusterError as error:
                 if isinstance(error, NoPlaceError) or attempt == _ATTEMPTS:
                     raise
                 self.say(f"{verb}: {error.message}; tried again")
-        _raise_first([one.error for one in outcomes], parts, done="published" if verb == "score" else "computed")
+        _raise_first([one.error for one in outcomes], pieces, done=done)
         return [one.value for one in outcomes]
 
-    def _deal(self, verb: str, work: Callable[..., Any], whole: Part, lake: Lake) -> tuple[list[Part], list[Ended]]:
+    def _deal(self, verb: str, cut, sees: tuple[str, LakeAt], total: int) -> tuple[list[_Piece], list[Ended]]:
         from tasks.compute.chunks import Chunk, check_workers, do_chunks
         from tasks.compute.turn import alone
 
         with self._workers() as place:
-            key = view_key(whole.spec.pipeline, next(iter(whole.views)))
-            sees = partial(whole.lake.holds, key)
-            memory = check_workers(place, sees=sees, what=f"{key} in the lake at {whole.lake.uri}")
-            parts = cut_parts(whole, lake, workers=place.workers, memory=memory)
-            chunks = [Chunk(f"{verb}-{whole.spec.pipeline}-{_name(part)}", partial(work, part)) for part in parts]
-            self.say(
-                f"{verb}: {len(whole.partitions)} partitions in {len(chunks)} chunks on {place.workers} Dask workers"
-            )
+            key, where = sees
+            memory = check_workers(place, sees=partial(where.holds, key), what=f"{key} in the lake at {where.uri}")
+            pieces = cut(place.workers, memory)
+            chunks = [Chunk(f"{verb}-{piece.name}", piece.work) for piece in pieces]
+            self.say(f"{verb}: {total} partitions in {len(chunks)} chunks on {place.workers} Dask workers")
             done: list[int] = []
 
             def ended(number: int) -> None:
-                done.append(len(parts[number].partitions))
-                self.progress(sum(done), len(whole.partitions))
+                done.append(pieces[number].partitions)
+                self.progress(sum(done), total)
 
             waits = partial(self.say, "waits for another run on the Dask workers")
             with alone(place.client, f"{verb}-{uuid.uuid4().hex}", waits=waits):
-                return parts, do_chunks(place, chunks, ended=ended)
+                return pieces, do_chunks(place, chunks, ended=ended)
 
     def _workers(self) -> AbstractContextManager[Spread]:
-        from tasks.compute.cluster import Tls, open_cluster
+        from tasks.compute.cluster import open_cluster
 
         settings = self.settings
-        files = (settings.dask_tls_ca, settings.dask_tls_cert, settings.dask_tls_key)
         return open_cluster(
             scheduler=settings.dask_scheduler,
             workers=settings.workers,
@@ -139,7 +202,7 @@ class Outside:
             gpus="auto",
             workdir=settings.home / "dask",
             stall=settings.train_stall,
-            tls=Tls(*files) if all(files) else None,
+            tls=tls_of(settings),
         )
 
 
@@ -191,14 +254,14 @@ def _bytes_each(whole: Part, lake: Lake) -> float:
     return total / len(whole.partitions)
 
 
-def _raise_first(errors: Sequence[BaseException | None], parts: Sequence[Part], *, done: str) -> None:
+def _raise_first(errors: Sequence[BaseException | None], pieces: Sequence[_Piece], *, done: str) -> None:
     """The error that no retry mends, else the first; with what became of the others."""
     there = sorted((error for error in errors if error is not None), key=lambda error: not isinstance(error, Terminal))
     if not there:
         return
     first = there[0]
-    count = sum(len(part.partitions) for part, error in zip(parts, errors, strict=True) if error is None)
-    text = f"{len(there)} of {len(parts)} chunks failed; the {count} partitions of the others were {done} and stay"
+    count = sum(piece.partitions for piece, error in zip(pieces, errors, strict=True) if error is None)
+    text = f"{len(there)} of {len(pieces)} chunks failed; the {count} partitions of the others were {done} and stay"
     if isinstance(first, MillraceError):
         first.message = f"{first.message}; {text}"
     else:

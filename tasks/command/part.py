@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.compute.chunks import Desk
 from tasks.domain.partition import Partition
@@ -15,6 +16,9 @@ from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.lake import Lake, open_lake
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.spans import Joined, Span, Window
 
 _SQL_SHARE = 0.5
 """Of a process's memory, for its DuckDB sessions together; the rest is for the rows that they read and give."""
@@ -112,6 +116,36 @@ def score_part(part: Part, desk: Desk) -> ScoreResult:
         batch_rows=part.batch_rows,
         part=True,
     )
+
+
+@dataclass(frozen=True)
+class SpanPart:
+    """A span of a training's window, as one worker joins it.
+
+    Attributes:
+        folder: of the lake, for the rows.
+    """
+
+    window: Window
+    span: Span
+    lake: LakeAt
+    folder: str
+
+
+def join_part(part: SpanPart, desk: Desk) -> Joined:
+    """The labelled rows of a span, in the lake."""
+    from tasks.compute.scratch import scratch
+    from tasks.spans import join_span
+
+    lake = part.lake.open(desk.folder)
+    with scratch(desk.folder / "join") as folder:
+        joined = join_span(part.window, part.span, lake, folder, memory_limit=sql_memory(desk.memory, 1))
+        if joined.file is None:
+            return joined
+        desk.check()
+        name = f"{part.folder}/{part.span.file}"  # the same inputs give the same file, whoever puts it
+        lake.objects.put_file(name, Path(joined.file))
+        return joined.at(name)
 
 
 def sql_memory(memory: int | None, threads: int) -> str | None:

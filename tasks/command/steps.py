@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from tasks.domain.partition import Partition, iso, partitions, span
 from tasks.domain.results import (
@@ -190,6 +191,9 @@ class Steps:
         """Whether partitions are done by an outside scheduler's workers; a single one is done sooner here."""
         return self.settings.dask_scheduler is not None and len(wanted) > 1
 
+    def _trains_outside(self, spec: PipelineSpec) -> bool:
+        return self.settings.dask_scheduler is not None and spec.train.way in ("auto", "cluster")
+
     def _outside(self):
         from tasks.command.outside import Outside
 
@@ -245,6 +249,7 @@ class Steps:
             settings=self.settings,
             run=self.run,
             say=self.say,
+            join=partial(self._outside().join, lake) if self._trains_outside(spec) else None,
         )
         if verb == "train":
             return trained

@@ -176,28 +176,6 @@ def _draws(count: int, repeats: int, seed: int) -> np.ndarray:
     return draws.astype(np.float64)
 
 
-def constant_prediction(objective: str, y: np.ndarray, *, rows: int, classes: int | None = None) -> np.ndarray:
-    """The best constant of the training labels: what a first model must beat.
-
-    Args:
-        objective: XGBoost's objective.
-        y: training labels, shape (n,).
-        rows: length of the result.
-        classes: number of classes for multi:softprob; default: as many as the labels name.
-
-    Returns:
-        The share of positives, the mean, the median (absolute error), shape (rows,); or the
-        classes' shares, shape (rows, classes).
-    """
-    y = np.asarray(y, dtype=np.float64)
-    if len(y) == 0:
-        raise TrainingError("no labelled rows: there is no constant to compare with")
-    if objective == "multi:softprob":
-        shares = np.bincount(y.astype(np.intp), minlength=classes or 0) / len(y)
-        return np.tile(shares, (rows, 1))
-    return np.full(rows, np.median(y) if objective == "reg:absoluteerror" else y.mean())
-
-
 def _resampled(name: str, y: np.ndarray, p: np.ndarray, block: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The metric's value in each draw, shape (draws,); NaN where it has none.
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.compute.encoding import Encoding, encode, encoding_of, kind_of
+from tasks.compute.encoding import CATEGORY, QUANTITY, Encoding, encode, encoding_of, kind_of
 from tasks.compute.ranged import RangedFile, Store
 from tasks.errors import SpecError, TrainingError
 
@@ -33,11 +33,13 @@ class TrainingData:
         files: paths, or keys of the store; their order is that of the rows.
         label: the label's column: 0 and 1, a number, or a class's index; never null.
         store: where the files are; None for local paths.
+        codes: for each file the class's index that each label in it means; none where labels are what they say.
     """
 
     files: tuple[str, ...]
     label: str = "label"
     store: Store | None = None
+    codes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def read_rows(
     rows = sum(group.rows for group in groups)
     matrix = np.empty((rows, len(encoding.columns)), dtype=np.float32, order="F")
     label = np.empty(rows, dtype=np.float32)
+    codes = dict(zip(data.files, data.codes, strict=True)) if data.codes else {}
     done = 0
     for path, of_file in groupby(groups, attrgetter("path")):
         with _open(data, path, texts=encoding.categories) as file:
@@ -177,6 +180,8 @@ def read_rows(
                 encode(table, encoding, out=matrix[done:until])
                 label[done:until] = table.column(data.label).cast(pa.float32(), safe=False).to_numpy()
                 _check(label[done:until], path, whole=whole)
+                if codes:
+                    label[done:until] = np.array(codes[path], np.float32)[label[done:until].astype(np.intp)]
                 done = until
     return matrix, label
 
@@ -194,27 +199,58 @@ def fit_encoding_files(data: TrainingData, features: Iterable[str]) -> Encoding:
     Raises:
         SpecError: as `fit_encoding`.
     """
-    import pyarrow.compute as pc
-
     names = tuple(features)
     kinds: dict[str, str] = {}
     categories: dict[str, set[str]] = {}
     for path in data.files:
-        with _open(data, path, texts=names) as file:
-            schema, texts = file.schema_arrow, []
-            for name in names:
-                if schema.get_field_index(name) < 0:
-                    raise SpecError(f"feature {name!r} is not in {path}, which has {', '.join(schema.names)}")
-                kind = kind_of(name, schema.field(name).type)
-                if kind is not None and kinds.setdefault(name, kind) != kind:
-                    raise SpecError(f"feature {name!r} is text in one part of the data and a number in another: {path}")
-                texts += [name] if kind == "c" else []
-            for batch in file.iter_batches(columns=texts) if texts else ():
-                for name in texts:
-                    column = batch.column(name)
-                    used = column.dictionary.take(pc.unique(column.indices).drop_null())
-                    categories.setdefault(name, set()).update(text for text in used.to_pylist() if text is not None)
-    return encoding_of({name: kinds.get(name, "q") for name in names}, categories)
+        found, texts = kinds_of_file(data, path, names)
+        join_kinds(kinds, found, path)
+        for name, values in texts.items():
+            categories.setdefault(name, set()).update(values)
+    return encoding_of({name: kinds.get(name, QUANTITY) for name in names}, categories)
+
+
+def kinds_of_file(
+    data: TrainingData, path: str, features: Iterable[str]
+) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """A file's features with their kinds, but those without any value; and the texts of each that is one.
+
+    Raises:
+        SpecError: as `fit_encoding`.
+    """
+    import pyarrow.compute as pc
+
+    kinds: dict[str, str] = {}
+    names = tuple(features)
+    with _open(data, path, texts=names) as file:
+        schema = file.schema_arrow
+        for name in names:
+            if schema.get_field_index(name) < 0:
+                raise SpecError(f"feature {name!r} is not in {path}, which has {', '.join(schema.names)}")
+            kind = kind_of(name, schema.field(name).type)
+            if kind is not None:
+                kinds[name] = kind
+        found: dict[str, set[str]] = {name: set() for name, kind in kinds.items() if kind == CATEGORY}
+        for batch in file.iter_batches(columns=list(found)) if found else ():
+            for name, texts in found.items():
+                column = batch.column(name)
+                used = column.dictionary.take(pc.unique(column.indices).drop_null())
+                texts.update(text for text in used.to_pylist() if text is not None)
+    return kinds, {name: frozenset(texts) for name, texts in found.items()}
+
+
+def join_kinds(kinds: dict[str, str], found: Mapping[str, str], path: str) -> None:
+    """Add a file's kinds to those of the files before it.
+
+    Raises:
+        SpecError: one is text here and a number there.
+    """
+    for name, kind in found.items():
+        if kinds.setdefault(name, kind) != kind:
+            raise SpecError(
+                f"feature {name!r} is text in one part of the data and a number in another: {path}",
+                hint="cast it to one type in the feature SQL",
+            )
 
 
 def _open(data: TrainingData, path: str, *, texts: Iterable[str] = ()) -> pq.ParquetFile:

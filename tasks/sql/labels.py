@@ -81,6 +81,7 @@ def join_labels(
     objective: str,
     classes: tuple[str, ...] | None = None,
     file: str = "pipeline.yaml",
+    memory_limit: str | None = None,
 ) -> Labelled:
     """Joins each row of the features with the label row of its entity.
 
@@ -90,11 +91,12 @@ def join_labels(
         keys: pipeline partition key -> label partition keys in which its labels are found.
         classes: the meaning of the class indices where it is fixed already, as for a holdout; rows of
             other classes are dropped.
+        memory_limit: for the join, in DuckDB's spelling.
 
     Raises:
         SqlError: two label rows for one entity, or a label that the objective can't use.
     """
-    rows, value, state, kind = _joined(features, labels, keys, entity, label_sql, unlabelled, file)
+    rows, value, state, kind = _joined(features, labels, keys, entity, label_sql, unlabelled, file, memory_limit)
     _check_type(kind, objective, f"{file}: label.sql")
     if objective == "multi:softprob":
         numbers, found = _as_classes(value, state == _USABLE, classes)
@@ -111,7 +113,7 @@ def join_labels(
     return Labelled(table.take(pc.sort_indices(table, order)), dropped, found)
 
 
-def _joined(features, labels, keys, entity, label_sql, unlabelled, file):
+def _joined(features, labels, keys, entity, label_sql, unlabelled, file, memory_limit):
     """For each row of the features: its number, its label's value, a code of REASONS, and DuckDB's type of the value."""
     _check_expression(label_sql, f"{file}: label.sql")
     if unlabelled is not None:
@@ -139,7 +141,7 @@ def _joined(features, labels, keys, entity, label_sql, unlabelled, file):
         FROM wanted LEFT JOIN found
           ON wanted._key = found._key AND {" AND ".join(f"wanted.{name} = found.{name}" for name in names)}
         ORDER BY _row"""
-    session = open_session()
+    session = open_session(memory_limit=memory_limit)
     try:
         for name, table in (("wanted", wanted), ("held", held), ("labels", labels)):
             session.register(name, table)

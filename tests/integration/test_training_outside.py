@@ -89,14 +89,27 @@ def test_a_promotion_trains_on_two_outside_workers_that_share_nothing_but_the_la
         ran = client.run(_trained)
     # one training, and each worker had its own hand of it: Dask's names are train-<place>-<training>
     assert all(len(keys) == 1 for keys in ran.values()), ran
+    with encrypted.processes.client() as client:
+        joined = client.run(_joined)
+    # the window was joined to its labels by both, a span for each task, and no file came from this side
+    assert all(joined.values()), joined
     (first, one), (second, other) = sorted(keys[0].removeprefix("train-").split("-", 1) for keys in ran.values())
     assert (first, second) == ("0", "1") and one == other
 
 
 def _trained(dask_worker) -> list[str]:
     """The trainings' tasks that this worker computed to their end, from its own log."""
+    return _computed(dask_worker, "train-")
+
+
+def _joined(dask_worker) -> list[str]:
+    """The spans that it joined."""
+    return _computed(dask_worker, "join-late_orders-")
+
+
+def _computed(dask_worker, kind: str) -> list[str]:
     computed = [entry[0] for entry in dask_worker.state.log if entry[1:3] == ("executing", "memory")]
-    return sorted({key for key in computed if key.startswith("train-")})
+    return sorted({key for key in computed if key.startswith(kind)})
 
 
 def test_a_certificate_of_another_authority_is_refused(encrypted: Encrypted, tmp_path: Path):

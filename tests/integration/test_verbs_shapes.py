@@ -7,13 +7,19 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.command.check import check
+from tasks.compute.rows import read_rows
 from tasks.domain.partition import span
 from tasks.domain.promotion import LedgerEvent
+from tasks.domain.results import FeaturizeResult, TrainingPin
 from tasks.domain.run import RunRef
+from tasks.lake.versions import load_version
 from tasks.maintain import maintain
+from tasks.settings import load_pipeline
+from tasks.spans import join_span, rows_of, window_of
 from tests.support.project import Project, make_project
 from tests.support.rows import later, scatter
 from tests.support.shapes import BERLIN, TIPS, write_harvest, write_rides
@@ -169,3 +175,41 @@ def test_hours_are_scored_again_from_the_versions_that_they_read_although_those_
         assert [one.problem for one in done.tables] == [""] * 4 and sum(one.deleted for one in done.tables) > 50
     project.run("score", "rides", "2024-10-27T00+0200..2024-10-27T23+0100", force=True)
     assert project.rows("rides/predictions") == before
+
+
+def trained_window(project: Project, name: str):
+    """What version 1 of a pipeline was trained on, from its descriptor."""
+    spec, version = load_pipeline(project.settings.config, name), load_version(project.lake, name, 1)
+    pin = TrainingPin(
+        pipeline=name,
+        training=version["training"],
+        as_of=version["as_of"],
+        train=tuple(version["train"]),
+        holdout=tuple(version["holdout"]),
+        view=version["view"],
+        champion=None,
+        events=0,
+        snapshots=version["inputs"],
+    )
+    return window_of(spec, pin, FeaturizeResult(name, version["inputs"], (), 0), project.lake)
+
+
+@pytest.mark.parametrize("name", ["harvest", "rides"])
+def test_a_window_joined_in_many_spans_gives_what_it_gives_as_one(name: str, request, tmp_path: Path):
+    project = request.getfixturevalue(name)
+    window = trained_window(project, name)
+    found = []
+    for most, partitions in ((10**6, len(window.rows)), (1, 1)):
+        spans, folder = window.spans(most), tmp_path / str(most)
+        assert {one.partitions for one in spans} == {partitions}
+        folder.mkdir()
+        rows = rows_of(window, spans, [join_span(window, one, project.lake, folder) for one in spans])
+        matrix, label = read_rows(rows.seen.groups, rows.data, rows.encoding, whole=name == "rides")
+        found.append((matrix, label, rows))
+    (matrix, label, one), (other_matrix, other_label, many) = found
+    np.testing.assert_array_equal(matrix, other_matrix)
+    np.testing.assert_array_equal(label, other_label)
+    assert (one.encoding, one.classes, one.dropped) == (many.encoding, many.classes, many.dropped)
+    assert one.constant == pytest.approx(many.constant, rel=1e-12)
+    assert (one.seen.low, one.seen.high, one.seen.empty) == (many.seen.low, many.seen.high, many.seen.empty)
+    assert bool(many.data.codes) is (name == "rides")  # ten rides of an hour don't always have each class

@@ -10,7 +10,6 @@ from sklearn import metrics as reference
 
 from tasks.compute.metrics import (
     UNBOUNDED,
-    constant_prediction,
     higher_is_better,
     metric,
     paired_block_bootstrap,
@@ -139,21 +138,3 @@ def test_a_thousand_repeats_over_a_months_flights_take_seconds_at_most():
     started = time.monotonic()
     paired_block_bootstrap("auc", y, random.random(len(y)), random.random(len(y)), blocks, seed=1)
     assert time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize(
-    ("objective", "expected"), [("binary:logistic", 2.5), ("reg:squarederror", 2.5), ("reg:absoluteerror", 1.0)]
-)
-def test_the_constant_is_the_best_one_for_the_objective(objective, expected):
-    constant = constant_prediction(objective, np.array([0, 1, 1, 8.0]), rows=3)
-    np.testing.assert_array_equal(constant, [expected] * 3)
-
-
-def test_the_constant_of_several_classes_is_their_shares():
-    constant = constant_prediction("multi:softprob", np.array([0, 2, 2, 0]), rows=2, classes=4)
-    np.testing.assert_array_equal(constant, [[0.5, 0, 0.5, 0]] * 2)
-
-
-def test_no_labels_have_no_constant():
-    with pytest.raises(TrainingError, match="no labelled rows"):
-        constant_prediction("reg:squarederror", np.array([]), rows=1)
