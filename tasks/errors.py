@@ -177,6 +177,10 @@ class ClusterError(Transient):
     """The Dask cluster did not start, or was lost."""
 
 
+class MemoryShortError(ClusterError):
+    """A process that trained was killed as the system kills for memory, or got none. The next attempt takes less."""
+
+
 class NoPlaceError(ClusterError):
     """No place to train came up: no GPU became free, or too few are there. The step does not try again by itself."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.domain.spec import PipelineSpec
+from tasks.errors import ClusterError, MemoryShortError
 from tasks.lake import Lake
 from tasks.search import find_params
 from tasks.spans import Rows
@@ -93,6 +96,15 @@ def fit(
     wish, gpus = spec.train.way, spec.train.gpus
     if seen.empty:
         say(f"features without any value: {', '.join(seen.empty)}")
+    short: list[ClusterError] = []
+
+    def lost(error: ClusterError) -> None:
+        if isinstance(error, MemoryShortError):
+            short.append(error)
+
+    def place(*, alone: bool) -> AbstractContextManager:
+        return open_place(shape, means, wish=wish, gpus=gpus, say=say, alone=alone, short=bool(short))
+
     found = None
     if spec.train.search is not None:
         found = find_params(
@@ -102,8 +114,8 @@ def fit(
             seen=seen,
             encoding=encoding,
             recipe=recipe,
-            shape=shape,
-            means=means,
+            place=partial(place, alone=True),
+            lost=lost,
             attempts=settings.train_attempts,
             lake=keep.lake,
             key=keep.key,
@@ -111,7 +123,7 @@ def fit(
         )
         recipe = replace(recipe, params=found.params)
     trained = boost(
-        lambda: open_place(shape, means, wish=wish, gpus=gpus, say=say),
+        partial(place, alone=False),
         rows.data,
         seen=seen,
         encoding=encoding,
@@ -119,6 +131,7 @@ def fit(
         checkpoints=_checkpoints(spec, keep) if keep else None,
         attempts=settings.train_attempts,
         say=say,
+        lost=lost,
     )
     return Fitted(trained, encoding, recipe, found)
 

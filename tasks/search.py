@@ -7,22 +7,22 @@ is later, stays unseen. The training itself then takes the whole window and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.domain.partition import Partition
 from tasks.domain.results import TrainingPin
 from tasks.domain.spec import PipelineSpec
 from tasks.domain.training import validation_window
+from tasks.errors import ClusterError
 from tasks.lake import Lake
 
 if TYPE_CHECKING:
     from tasks.compute.encoding import Encoding
-    from tasks.compute.places import Means
     from tasks.compute.rows import Survey, TrainingData
     from tasks.compute.search import Found
-    from tasks.compute.sizing import Shape
+    from tasks.compute.single import Single
     from tasks.compute.train import Recipe
     from tasks.registry import TrialRecord
 
@@ -47,8 +47,8 @@ def find_params(
     seen: Survey,
     encoding: Encoding,
     recipe: Recipe,
-    shape: Shape,
-    means: Means,
+    place: Callable[[], AbstractContextManager[Single]],
+    lost: Callable[[ClusterError], None],
     attempts: int,
     lake: Lake,
     key: str,
@@ -57,8 +57,10 @@ def find_params(
     """The trials of a training, those that an earlier attempt made among them, and the best of them.
 
     Args:
-        data: the training window in local files.
+        data: the training window's rows.
         judging: those of the files whose rows judge.
+        place: opens one for the trials.
+        lost: see `tasks.compute.train.train`.
         key: the training's.
 
     Raises:
@@ -67,7 +69,6 @@ def find_params(
         ClusterError: the process was lost again and again; a retry goes on behind the last trial.
     """
     from tasks.compute.params import check_space
-    from tasks.compute.places import open_place
     from tasks.compute.search import Hunt, search
     from tasks.compute.trials import Trials
 
@@ -79,8 +80,9 @@ def find_params(
         validation=frozenset(judging),
         kept=Trials(lake.objects, f"{spec.line}/trainings/{key}/trials"),
     )
-    place = partial(open_place, shape, means, wish=spec.train.way, gpus=spec.train.gpus, say=say, alone=True)
-    return search(place, data, seen=seen, encoding=encoding, recipe=recipe, hunt=hunt, attempts=attempts, say=say)
+    return search(
+        place, data, seen=seen, encoding=encoding, recipe=recipe, hunt=hunt, attempts=attempts, say=say, lost=lost
+    )
 
 
 def described(spec: PipelineSpec, pin: TrainingPin, found: Found) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def open_place(
     gpus: Literal["auto"] | int,
     say: Callable[[str], None],
     alone: bool = False,
+    short: bool = False,
 ) -> Iterator[Place]:
     """The place for a training on what is really there and free, for the length of a `with` block.
 
@@ -61,6 +62,7 @@ def open_place(
     Args:
         alone: whether it must be one process on this machine, with one GPU at most, whatever the means and
             the wish say of clusters: a `single.Single`.
+        short: see `choose_way`.
 
     Raises:
         NoPlaceError: fewer GPUs than insisted on, or they did not become free.
@@ -79,7 +81,7 @@ def open_place(
             now = {gpu.uuid: gpu.free for gpu in usable_gpus(gpus)[0]}
             free = [now[name] for name in held.names if name in now][: 1 if alone else None]
         machine = Machine(free_memory(), free, why, means.workers, means.scheduler)
-        choice = choose_way(shape, machine, wish=wish, gpus=gpus)
+        choice = choose_way(shape, machine, wish=wish, gpus=gpus, short=short)
         say(choice.reason)
         names = held.keep(choice.gpus) if held else ()
         if choice.way == "cluster":

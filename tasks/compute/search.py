@@ -83,6 +83,7 @@ def search(
     hunt: Hunt,
     attempts: int = 1,
     say: Say = lambda text: None,
+    lost: Callable[[ClusterError], None] = lambda error: None,
 ) -> Found:
     """Make the trials that are not done yet; after the loss of the process, go on behind the last one.
 
@@ -90,6 +91,7 @@ def search(
         data: files of both parts.
         seen: of `data`.
         recipe: the training's; a trial's parameters stand over its own.
+        lost: see `tasks.compute.train.train`.
 
     Raises:
         TrainingError: a part has no rows, or rows of one class only; no trial gave a model.
@@ -119,7 +121,7 @@ def search(
 
     trials, used = tuple(hunt.kept.done(hunt.trials)), {"gpu_seconds": 0.0, "cpu_seconds": 0.0}
     if len(trials) < hunt.trials:
-        trials, used = tried(open_place, attempt, attempts=attempts, say=say, what="search")
+        trials, used = tried(open_place, attempt, attempts=attempts, say=say, what="search", lost=lost)
     best = best_of(trials, hunt.metric)
     return Found(best, replaced(recipe.params, best.params), trials, rows, **used)
 

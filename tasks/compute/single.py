@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -21,11 +22,12 @@ from typing import Any
 from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
-from tasks.errors import ClusterError, TrainingError
+from tasks.errors import ClusterError, MemoryShortError, TrainingError
 
 _WATCH_SECONDS = 1.0
 _MACHINE = re.compile(r"cuda|nccl|bad_alloc|out of memory|insufficient memory|no space left", re.IGNORECASE)
 """What XGBoost says when the machine fails, not the data."""
+_MEMORY = re.compile(r"bad_alloc|out of memory|insufficient memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Single:
         Raises:
             TrainingError: what XGBoost said of the data or the parameters.
             ClusterError: the process was killed or hung; it can go on from its last checkpoint.
+            MemoryShortError, where memory is the likely cause.
         """
         (hand,) = hands
         return self.apart(partial(_boost, job, hand))
@@ -91,7 +94,8 @@ class Single:
                     kind, value = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     child.join(10)
-                    raise ClusterError(
+                    lost = MemoryShortError if child.exitcode == -signal.SIGKILL else ClusterError
+                    raise lost(
                         f"the training process ended by itself (exit status {child.exitcode})",
                         hint="out of memory is the usual cause of -9; it goes on from its last checkpoint",
                     ) from None
@@ -157,7 +161,8 @@ def portable(error: BaseException) -> BaseException:
     from xgboost.core import XGBoostError
 
     if isinstance(error, MemoryError) or (isinstance(error, XGBoostError) and _MACHINE.search(str(error))):
-        return ClusterError(
+        short = isinstance(error, MemoryError) or _MEMORY.search(str(error))
+        return (MemoryShortError if short else ClusterError)(
             f"the machine or its GPU failed: {first_line(error)}",
             hint="out of memory is the usual cause; the training goes on from its last checkpoint",
         )

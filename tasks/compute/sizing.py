@@ -94,12 +94,20 @@ def estimate(shape: Shape, device: str, *, external: bool = False) -> int:
     return matrix + per_row + batches
 
 
-def choose_way(shape: Shape, machine: Machine, *, wish: Wish = "auto", gpus: Literal["auto"] | int = "auto") -> Choice:
+def choose_way(
+    shape: Shape,
+    machine: Machine,
+    *,
+    wish: Wish = "auto",
+    gpus: Literal["auto"] | int = "auto",
+    short: bool = False,
+) -> Choice:
     """The way for a training.
 
     Args:
         wish: the spec's train.way; what it names is taken.
         gpus: the spec's train.gpus: "auto" takes those that are there and goes on without; a number insists.
+        short: whether an attempt in one process was killed for want of memory, whatever the estimate said.
 
     Raises:
         NoPlaceError: fewer GPUs than insisted on (an outside scheduler's are counted when it is reached).
@@ -121,7 +129,9 @@ def choose_way(shape: Shape, machine: Machine, *, wish: Wish = "auto", gpus: Lit
         return Choice(
             "cluster", device, 0, f"Dask cluster of {machine.workers} local processes: the settings say so; {about}"
         )
-    if need <= MARGIN * free:
+    if short:
+        about = f"one process had too little memory; {about}"
+    elif need <= MARGIN * free:
         return Choice("single", device, min(count, 1), f"{_words('single', device)}: {about}")
     if count > 1 and need <= MARGIN * sum(machine.gpus[:count]):
         return Choice("cluster", device, count, f"Dask-CUDA cluster of {count} GPUs: {about}")

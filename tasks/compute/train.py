@@ -116,8 +116,12 @@ def train(
     checkpoints: Checkpoints | None = None,
     attempts: int = 1,
     say: Callable[[str], None] = lambda text: None,
+    lost: Callable[[ClusterError], None] = lambda error: None,
 ) -> Trained:
     """Train a model; after a loss or a hang go on from the last checkpoint at a fresh place.
+
+    Args:
+        lost: told of each attempt that was lost, before the next place is opened.
 
     Raises:
         TrainingError: no rows, one class, or labels that the objective can't take.
@@ -132,7 +136,7 @@ def train(
             say(f"going on from round {start.rounds} of {recipe.rounds} (resumed_from {start.rounds})")
         return train_at(place, data, seen=seen, encoding=encoding, recipe=recipe, checkpoints=checkpoints)
 
-    trained, used = tried(open_place, attempt, attempts=attempts, say=say)
+    trained, used = tried(open_place, attempt, attempts=attempts, say=say, lost=lost)
     return replace(trained, seconds=time.monotonic() - began, **used)
 
 
@@ -143,6 +147,7 @@ def tried(
     attempts: int,
     say: Callable[[str], None],
     what: str = "training",
+    lost: Callable[[ClusterError], None] = lambda error: None,
 ) -> tuple[T, dict[str, float]]:
     """Call `work` at a place, and at a fresh one when that was lost.
 
@@ -168,6 +173,7 @@ def tried(
                     f"{attempts} attempts at the {what} were lost, the last: {error.message}", hint=error.hint
                 ) from error
             say(f"attempt {attempt} of {attempts} was lost: {error.message}")
+            lost(error)
     raise ClusterError(f"no attempt at the {what} was allowed")
 
 

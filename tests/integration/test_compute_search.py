@@ -114,6 +114,16 @@ def test_the_data_of_a_search_may_lie_out_of_memory(tmp_path, data, unbroken):
         assert one.value == pytest.approx(other.value, abs=0.02)
 
 
+def test_a_search_over_rows_that_outside_workers_joined_reads_them_from_the_lake(tmp_path, data, unbroken):
+    store = FolderStore(tmp_path / "lake")
+    names = [f"rows/{Path(file).name}" for file in data.files]
+    for file, name in zip(data.files, names, strict=True):
+        store.put_file(name, Path(file))
+    there = TrainingData(tuple(names), store=store)
+    found = searched(tmp_path, there, hunt(there, Trials(store, "t"), trials=3))
+    assert tried(found.trials) == tried(unbroken.trials[:3])
+
+
 def test_a_trial_that_xgboost_refuses_is_kept_with_the_reason_and_the_next_ones_are_made(tmp_path):
     data = write(tmp_path / "train", [rows(300, seed) for seed in range(3)], binary)
     space = {"interaction_constraints": {"choice": ["[[0, 1]]", "[[0, 1"]}}

@@ -27,6 +27,14 @@ def test_what_fits_is_trained_in_one_process_and_what_does_not_in_external_memor
     assert "no NVIDIA driver" in small.reason
 
 
+def test_a_process_that_was_killed_for_memory_is_followed_by_external_memory_unless_the_spec_insists():
+    choice = choose_way(SMALL, Machine(64 * GB), short=True)
+    assert (choice.way, choice.device) == ("external", "cpu") and "one process had too little memory" in choice.reason
+    assert choose_way(SMALL, Machine(64 * GB, gpus=[8 * GB]), short=True).device == "cuda"
+    assert choose_way(SMALL, Machine(64 * GB), wish="single", short=True).way == "single"
+    assert choose_way(SMALL, Machine(64 * GB, workers=2), short=True).way == "cluster"
+
+
 def test_gpus_are_taken_where_they_are_and_several_only_where_one_is_too_small():
     machine = Machine(64 * GB, gpus=[8 * GB, 8 * GB])
     assert (choose_way(SMALL, machine).way, choose_way(SMALL, machine).gpus) == ("single", 1)
