@@ -12,9 +12,10 @@ import importlib
 import time
 from pathlib import Path
 
-PARTS = ("training", "scoring", "validation", "features", "point_in_time", "hourly", "platform")
+PARTS = ("training", "task", "scoring", "validation", "features", "point_in_time", "hourly", "platform")
 _QUICK = {
     "training": {"rows": 20_000, "boosts": 3, "pairs": 1},
+    "task": {"rows": 20_000, "boosts": 3, "pairs": 1},
     "scoring": {"rows": 20_000, "small": 10_000, "large": 40_000, "times": 1},
     "validation": {"rows": 20_000, "times": 1},
     "features": {"step": 180, "times": 1, "copies": 2},

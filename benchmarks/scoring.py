@@ -130,7 +130,7 @@ def prepare(project: Path, files: list[Path], trees: int) -> None:
     part.mkdir(parents=True)
     (part / "pipeline.yaml").write_text(PIPELINE)
     (part / "features.sql").write_text("select flight_id from entities\n")
-    spec, lake = opened(project)
+    spec, lake, _ = opened(project)
     count = sum(pq.read_metadata(file).num_rows for file in files)
     moment = spec.driver.declared(spec.driver.partition(DAY)).isoformat()
     columns = spec.driver.columns
@@ -173,12 +173,12 @@ def prepare(project: Path, files: list[Path], trees: int) -> None:
 
 
 def opened(project: Path):
-    """(spec, lake) of a project."""
+    """(spec, lake, settings) of a project."""
     from tasks.lake import open_lake
     from tasks.settings import load_pipeline, load_settings
 
     settings = load_settings({"MILLRACE_HOME": str(project), "MILLRACE_CONFIG": str(project / "config")})
-    return load_pipeline(settings.config, "flights"), open_lake(settings)
+    return load_pipeline(settings.config, "flights"), open_lake(settings), settings
 
 
 def ours(project: Path) -> int:
@@ -190,7 +190,7 @@ def ours(project: Path) -> int:
     from tasks.score import score
     from tasks.settings import Settings
 
-    spec, lake = opened(project)
+    spec, lake, _ = opened(project)
     model = LedgerEvent.from_dict(lake.ledger("flights").events()[-1]).to_model
     features = tables.features("flights", VIEW)
     rows = lake.table(features).entries()[DAY,].rows

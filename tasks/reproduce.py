@@ -86,7 +86,7 @@ def reproduce(
     try:
         _check_inputs(recorded, pin, features, descriptor, lake)
         with scratch(settings.home / "cache" / "train") as folder:
-            rows = join_here(window_of(recorded, pin, features, lake), lake, folder)
+            rows = join_here(window_of(recorded, pin, features, lake), lake, folder, threads=settings.threads)
             say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}")
             fitted = fit(
                 spec=_as_trained(recorded, descriptor, then),

@@ -6,6 +6,7 @@ Whoever joins a span says what it saw; its rows go to those that train, and thro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,10 @@ _ROW_GROUP = 131_072
 """The most rows of a row group, which one worker reads as a whole."""
 _ROW_GROUPS, _LEAST_ROW_GROUP = 8, 128
 """Into how many row groups fewer rows are divided, so that several workers have a share, and of how many at least."""
+CELL = 16
+"""Bytes that a value takes as it is read, in Arrow: a number 8, a text more."""
+_COPIES = 3
+"""How often the rows of a span that is being joined are in memory: as read, in order, as written."""
 _SEVERAL = "multi:softprob"
 
 
@@ -160,10 +165,24 @@ def window_of(spec: PipelineSpec, pin: TrainingPin, features: FeaturizeResult, l
     )
 
 
-def join_here(window: Window, lake: Lake, folder: Path) -> Rows:
-    """Join a window in this process into files of a folder, one span after the other: it is never whole in memory."""
+def join_here(window: Window, lake: Lake, folder: Path, *, threads: int = 1, memory: int | None = None) -> Rows:
+    """Join a window in this process into files of a folder, some spans at a time: it is never whole in memory.
+
+    Args:
+        threads: at most so many spans at a time.
+        memory: bytes that may be taken; one span is always joined.
+    """
+    import pyarrow.parquet  # noqa: F401  not by several threads at once
+
     spans = window.spans()
-    return rows_of(window, spans, [join_span(window, span, lake, folder) for span in spans])
+    if memory is not None:
+        threads = min(threads, memory // (_COPIES * CELL * window.columns * max(span.rows for span in spans) or 1))
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="join")
+    try:
+        joined = list(pool.map(lambda span: join_span(window, span, lake, folder), spans))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error the spans that wait are not begun
+    return rows_of(window, spans, joined)
 
 
 def join_span(window: Window, span: Span, lake: Lake, folder: Path, *, memory_limit: str | None = None) -> Joined:

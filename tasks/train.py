@@ -90,13 +90,17 @@ def _train(
 
     Of two that train the same inputs at the same time, both go on with the note that was first.
     """
+    from tasks.compute.machine import free_memory
     from tasks.compute.same import environment
     from tasks.compute.scratch import scratch
 
     started = time.monotonic()
     with scratch(settings.home / "cache" / "train") as folder:
         window = window_of(spec, pin, features, lake)
-        rows = join(window, f"{spec.line}/trainings/{key}/rows") if join else join_here(window, lake, folder)
+        if join is not None:
+            rows = join(window, f"{spec.line}/trainings/{key}/rows")
+        else:
+            rows = join_here(window, lake, folder, threads=settings.threads, memory=free_memory() // 2)
         say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
         keep = Keep(lake, spec.line, key)
         fitted = fit(spec=spec, rows=rows, folder=folder, settings=settings, say=say, keep=keep)

@@ -21,14 +21,13 @@ from tasks.fit import tls_of
 from tasks.lake import Lake
 from tasks.lake.views import view_key
 from tasks.settings import Settings
+from tasks.spans import CELL, SPAN_ROWS, rows_of
 
 if TYPE_CHECKING:
     from tasks.compute.chunks import Ended
     from tasks.compute.spread import Spread
     from tasks.spans import Rows, Window
 
-_CELL = 16
-"""Bytes that a value takes as it is read, in Arrow: a number 8, a text more."""
 _ATTEMPTS = 3
 """How often the chunks are dealt out when the scheduler or all workers were lost: what is committed costs little again."""
 _ROWS_SHARE = 0.25
@@ -110,13 +109,11 @@ class Outside:
         Raises:
             MillraceError: a span failed, or no row has a label.
         """
-        from tasks.spans import SPAN_ROWS, rows_of
-
         where, spans = LakeAt.of(self.settings), []
 
         def cut(workers: int, memory: int | None) -> list[_Piece]:
             share = -(-sum(window.rows.values()) // (workers * _EACH))
-            fits = int(memory * _ROWS_SHARE / (_CELL * window.columns)) if memory else SPAN_ROWS
+            fits = int(memory * _ROWS_SHARE / (CELL * window.columns)) if memory else SPAN_ROWS
             spans[:] = window.spans(max(1, min(SPAN_ROWS, share, fits)))
             name = window.spec.pipeline
             return [
@@ -250,7 +247,7 @@ def _bytes_each(whole: Part, lake: Lake) -> float:
             keys = {one.key for one in overlapping(source.grain, source.timezone, start, end)}
             entries = table.entries(version=whole.snapshots[table.name])
             rows = sum(entry.rows for (key, _), entry in entries.items() if key in keys)
-            total += rows * len(source.columns) * _CELL
+            total += rows * len(source.columns) * CELL
     return total / len(whole.partitions)
 
 

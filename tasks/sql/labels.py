@@ -107,10 +107,12 @@ def join_labels(
         _check_numbers(numbers[state == _USABLE], objective, file)
     kept = state == _USABLE
     codes, counts = np.unique(state[~kept], return_counts=True)
-    table = features.take(pa.array(rows[kept])).append_column("label", pa.array(numbers[kept], pa.float64()))
-    order = [("partition_key", "ascending"), *((name, "ascending") for name in entity)]
+    by = ["partition_key", *entity]
+    order = pc.sort_indices(features.select(by).take(pa.array(rows[kept])), [(name, "ascending") for name in by])
+    rows, numbers = rows[kept][order], numbers[kept][order]
+    table = features.take(pa.array(rows)).append_column("label", pa.array(numbers, pa.float64()))
     dropped = {REASONS[code]: int(count) for code, count in zip(codes, counts, strict=True)}
-    return Labelled(table.take(pc.sort_indices(table, order)), dropped, found)
+    return Labelled(table, dropped, found)
 
 
 def _joined(features, labels, keys, entity, label_sql, unlabelled, file, memory_limit):
