@@ -75,6 +75,7 @@ def maintain(
     run: RunRef,
     now: datetime,
     keep: Mapping[str, Collection[int]] = MappingProxyType({}),
+    whole: bool = False,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaintainResult:
@@ -85,6 +86,7 @@ def maintain(
         history: how long earlier versions stay readable; longer than the longest run takes.
         file_bytes: a data file that has so many bytes takes no further rows.
         keep: table -> versions whose rows stay readable beyond that, see `kept_versions`.
+        whole: also remove what killed writers left of single objects anywhere in the lake.
         dry_run: only say what would be done.
     """
     names, done = list(names), []
@@ -92,7 +94,8 @@ def maintain(
         if lake.table(name).version() >= 0:
             done.append(_maintained(lake, name, now - history, file_bytes, run, keep.get(name, ()), dry_run))
         progress(number + 1, len(names))
-    return MaintainResult(tuple(done), dry_run)
+    unfinished = lake.objects.sweep(now - history, dry_run=dry_run) if whole else 0
+    return MaintainResult(tuple(done), dry_run, unfinished)
 
 
 def _maintained(

@@ -37,6 +37,7 @@ def maintain_named(
         run=run,
         now=now,
         keep=keep,
+        whole=not names,
         dry_run=dry_run,
         progress=progress,
     )
@@ -76,7 +77,8 @@ def report(result: MaintainResult) -> str:
         )
         for one in result.tables
     ]
-    return table(header, rows) + ("\n(a dry run: nothing was done)" if result.dry_run else "")
+    swept = f"\n{result.unfinished} unfinished writes of killed runs removed" if result.unfinished else ""
+    return table(header, rows) + swept + ("\n(a dry run: nothing was done)" if result.dry_run else "")
 
 
 def _every_source(settings: Settings) -> list[str]:

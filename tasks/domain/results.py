@@ -387,7 +387,12 @@ class MaintainedTable(Result):
 
 @dataclass(frozen=True)
 class MaintainResult(Result):
-    """`maintain`: tables whose files are few, of which superseded ones are gone; rows and entries as they were."""
+    """`maintain`: tables whose files are few, of which superseded ones are gone; rows and entries as they were.
+
+    Attributes:
+        unfinished: writes of single objects that killed writers began, of which nothing is left.
+    """
 
     tables: tuple[MaintainedTable, ...]
     dry_run: bool = False
+    unfinished: int = 0

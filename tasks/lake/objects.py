@@ -67,6 +67,9 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Removes the object; a missing one is no error."""
 
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
+        """Removes what killed writers left of writes that they began before a moment; how many such writes."""
+
 
 class FolderStore:
     """Objects as files below a folder.
@@ -137,6 +140,19 @@ class FolderStore:
         path = self._path(key)
         with suppress(FileNotFoundError), _told(path):
             path.unlink()
+
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
+        count = 0
+        with _told(self.root):
+            for folder, _, names in os.walk(self.root):
+                for name in filter(_is_temporary, names):
+                    file = Path(folder, name)
+                    with suppress(FileNotFoundError):  # its writer has just ended
+                        if file.stat().st_mtime < before.timestamp():
+                            count += 1
+                            if not dry_run:
+                                file.unlink()
+        return count
 
     def _path(self, key: str) -> Path:
         if not key or any(part in ("", ".", "..") for part in key.split("/")):

@@ -99,6 +99,21 @@ class S3Store:
         with self._said(key):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
+        count = 0
+        with self._said(""):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self.prefix
+            )
+            for upload in (one for page in pages for one in page.get("Uploads", ())):
+                if upload["Initiated"] < before:
+                    count += 1
+                    if not dry_run:
+                        self._client.abort_multipart_upload(
+                            Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+        return count
+
     @contextmanager
     def _said(self, key: str):
         """Turns boto3's errors into ours, with the object's address."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tasks.errors import DigestError, StorageError, UnsafeStoreError
 from tasks.lake import check_store, open_lake, open_landing
+from tasks.lake.credentials import s3_client
 from tasks.settings import Settings
 from tests.support.rows import put
 from tests.support.s3 import S3Proxy
@@ -75,6 +77,22 @@ def test_a_deleted_object_is_gone(storage: Settings) -> None:
     store.put("a/b", b"x")
     store.delete("a/b")
     assert not store.exists("a/b") and store.list() == []
+
+
+def test_what_a_killed_writer_left_of_an_object_is_swept_when_it_is_old(storage: Settings) -> None:
+    objects = open_lake(storage).objects
+    objects.put("a/whole.json", b"{}")
+    if storage.lake_uri.startswith("s3://"):
+        bucket, _, prefix = storage.lake_uri.removeprefix("s3://").partition("/")
+        s3_client(storage).create_multipart_upload(Bucket=bucket, Key=f"{prefix}/a/half.parquet")
+    else:
+        (Path(storage.lake_uri) / "a" / f".{uuid.uuid4().hex}.tmp").write_bytes(b"half")
+    now = datetime.now(UTC)
+    assert objects.sweep(now - timedelta(hours=1)) == 0
+    assert objects.sweep(now + timedelta(hours=1), dry_run=True) == 1
+    assert objects.sweep(now + timedelta(hours=1)) == 1
+    assert objects.sweep(now + timedelta(hours=1)) == 0
+    assert objects.get("a/whole.json") == b"{}"
 
 
 def test_of_many_writers_of_a_new_key_exactly_one_wins(storage: Settings) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tests.support.mlflow_server import mlflow_server
-from tests.support.pipelines import deliver, write_config
+from tests.support.pipelines import write_config
 from tests.support.project import Project, make_project
+from tests.support.project import first_champion as make_first_champion
 from tests.support.s3 import CREDENTIALS, make_bucket, s3_server
 
 
@@ -49,14 +49,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Project:
     """A historical January, clean, and the champion of `late_orders` that was trained from it. Copy before use."""
-    folder = tmp_path_factory.mktemp("champion")
-    write_config(folder / "config", "late_orders")
-    made = make_project(folder, mlflow=mlflow_uri)
-    deliver(made.incoming, date(2024, 1, 1), date(2024, 1, 31))
-    made.load({"orders": "2024-01-01..2024-01-31", "arrivals": "2024-01-01..2024-01-31", "shops": "all"})
-    promoted = made.run("promote", "late_orders", "2024-02")
-    assert promoted.promoted, promoted
-    return made
+    return make_first_champion(tmp_path_factory.mktemp("champion"), mlflow_uri)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tasks.domain.run import RunRef
 from tasks.lake import Lake, open_lake, open_landing
 from tasks.lake.table import Table
 from tasks.settings import REPOSITORY, Settings
+from tests.support.pipelines import deliver, write_config
 from tests.support.s3 import CREDENTIALS
 
 
@@ -198,6 +199,26 @@ def make_project(
         home=folder / "home", config=folder / "config", mlflow=mlflow, threads=2, memory_limit="2GiB", **where
     )
     return Project(folder, settings)
+
+
+def historical_january(folder: Path, mlflow: str, *, first: int = 1) -> Project:
+    """January of `late_orders` from one of its days on, clean."""
+    config, start = write_config(folder / "config", "late_orders"), date(2024, 1, first)
+    for file in config.rglob("*.yaml"):
+        file.write_text(file.read_text().replace("start: 2024-01-01", f"start: {start}"))
+    made = make_project(folder, mlflow=mlflow)
+    deliver(made.incoming, start, date(2024, 1, 31))
+    days = f"{start}..2024-01-31"
+    made.load({"orders": days, "arrivals": days, "shops": "all"})
+    return made
+
+
+def first_champion(folder: Path, mlflow: str) -> Project:
+    """The whole January and the champion that was trained from it."""
+    made = historical_january(folder, mlflow)
+    promoted = made.run("promote", "late_orders", "2024-02")
+    assert promoted.promoted, promoted
+    return made
 
 
 def _moved(settings: Settings, folder: Path) -> Settings:
