@@ -25,7 +25,7 @@ demo: environment  ## real flights through the whole platform; ends with the add
 test: environment  ## every test; ends in pytest's closing line
 	@.venv/bin/python -m pytest $(TESTS)
 
-proof: environment  ## the long proofs; writes what they found to docs/proofs.md
+proof: environment  ## the long proofs; writes what they found to docs/reliability.md
 	@.venv/bin/python -m pytest -m proof $(TESTS)
 
 up: environment  ## start PostgreSQL, MLflow and Airflow

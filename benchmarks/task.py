@@ -39,8 +39,8 @@ FIRST, TRAINING = date(2014, 1, 1), "2014-03"
 
 def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: int = 3) -> Part:
     """Run the pairs and compare."""
-    project = _prepared(folder, rows, boosts)
-    found = rounds(pairs, SIDES, lambda side: run("benchmarks.task", "--side", side, "--project", project))
+    project, words = _prepared(folder, rows, boosts), ("--rounds", boosts)
+    found = rounds(pairs, SIDES, lambda side: run("benchmarks.task", "--side", side, "--project", project, *words))
     ours, script = (found[side] for side in SIDES)
     size = f"{rows:,} rows x {boosts} rounds, {len(FEATURES)} features"
     by_hand = "a script: pyarrow, pandas' merge, `xgb.train`"

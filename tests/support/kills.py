@@ -279,8 +279,16 @@ def _living(project: Project) -> set[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("MILLRACE_HOME") == str(project.settings.home):
-                found |= {process, *process.children(recursive=True)}
+                found |= {process, *_below(process)}
     return {process for process in found if _lives(process)}
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """All that a process started; asked again where one of them ended meanwhile."""
+    for _ in range(10):
+        with suppress(psutil.Error):
+            return process.children(recursive=True)
+    return []
 
 
 def _lives(process: psutil.Process) -> bool:

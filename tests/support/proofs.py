@@ -1,4 +1,4 @@
-"""What `make proof` found, written to docs/proofs.md by the run itself: dated, with the machine that it ran on."""
+"""What `make proof` found, written to docs/reliability.md by the run itself: dated, with the machine that it ran on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 from tests.support.dask_processes import ROOT
 from tests.support.kills import COMBINATIONS, Survived, commit
 
-FILE = ROOT / "docs" / "proofs.md"
+FILE = ROOT / "docs" / "reliability.md"
 
 
 @dataclass

@@ -43,6 +43,7 @@ class Read:
         found: dict[Key, list[str]] = {key: [] for key in self.entries}
         for path, key in self.files.items():
             file = self.folder / path
+            assert file.exists(), f"{file} is named by the log and is not there"
             found.setdefault(key, []).extend(_texts(file.parent.name, file.name, file.stat().st_size, file))
         return {key: sorted(rows) for key, rows in found.items()}
 
