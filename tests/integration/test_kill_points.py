@@ -6,6 +6,7 @@ All of the committed list is tried by `make proof`, a part that the commit draws
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from functools import cache
 
@@ -14,6 +15,7 @@ import pytest
 from tests.support.forked_steps import ForkedSteps, Point, forked_steps
 from tests.support.kill_points import SCENARIOS, Unbroken, Workshop, check_kill, listed, spelled, unbroken
 from tests.support.kills import commit
+from tests.support.proofs import KillPoints
 
 IN_TESTS = 40
 ALL = listed()
@@ -58,9 +60,20 @@ def test_a_killed_verb_run_again_leaves_the_same_and_nothing_else(
     check_kill(workshop, scenario, point, whole(scenario).after)
 
 
+@pytest.fixture(scope="module")
+def figures() -> Iterator[KillPoints]:
+    """What becomes of all points; written down when all have ended well."""
+    found = KillPoints(expected=len(ALL))
+    yield found
+    found.write()
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize(("scenario", "point"), ALL, ids=str)
 def test_every_killed_verb_run_again_leaves_the_same_and_nothing_else(
-    scenario: str, point: Point, workshop: Workshop, whole
+    scenario: str, point: Point, workshop: Workshop, whole, figures: KillPoints
 ):
-    check_kill(workshop, scenario, point, whole(scenario).after)
+    expected = whole(scenario).after
+    began = time.monotonic()
+    swept = check_kill(workshop, scenario, point, expected)
+    figures.add(scenario, time.monotonic() - began, swept)

@@ -75,7 +75,7 @@ class Workshop:
     def begin(self, name: str) -> tuple[Project, tuple[str, ...]]:
         """A project of its own for a scenario, and the command's words."""
         scenario = SCENARIOS[name]
-        project, results, numbers = self._state(scenario.state)
+        project, results, numbers = self.state(scenario.state)
         place = self.folder / "now"
         shutil.rmtree(place, ignore_errors=True)
         copy = project.copy(place)
@@ -89,7 +89,8 @@ class Workshop:
             words += ("--input", str(file))
         return copy, (*words, "--json")
 
-    def _state(self, name: str) -> tuple[Project, dict[str, Result], dict[str, str]]:
+    def state(self, name: str) -> tuple[Project, dict[str, Result], dict[str, str]]:
+        """A state: a project to copy, the results of verbs before it, and numbers that words stand for."""
         if name not in self._made:
             self._made[name] = getattr(self, f"_{name}")(self.folder / name)
         return self._made[name]
@@ -112,14 +113,14 @@ class Workshop:
         return _alone(historical_january(folder, self.mlflow, first=22)), {}, {}
 
     def _trained(self, folder: Path):
-        project = self._state("january")[0].copy(folder)
+        project = self.state("january")[0].copy(folder)
         results: dict[str, Result] = {}
         for verb in ("pin_training", "featurize", "train", "evaluate"):
             results[verb] = project.run(verb, NAME, TRAINING, given=results)
         return project, results, {}
 
     def _february(self, folder: Path):
-        trained, results, _ = self._state("trained")
+        trained, results, _ = self.state("trained")
         project = trained.copy(folder)
         assert project.run("promote", NAME, TRAINING, given=results).promoted
         file = project.settings.config / "pipelines" / NAME / "pipeline.yaml"
@@ -132,12 +133,12 @@ class Workshop:
         return project, {"pin": project.run("pin", NAME, PREDICTED)}, {"OTHER": str(other)}
 
     def _featurized(self, folder: Path):
-        february, results, _ = self._state("february")
+        february, results, _ = self.state("february")
         project = february.copy(folder)
         return project, results | {"featurize": project.run("featurize", NAME, PREDICTED, given=results)}, {}
 
     def _bad(self, folder: Path):
-        february, _, numbers = self._state("february")
+        february, _, numbers = self.state("february")
         project = february.copy(folder)
         project.run("score", NAME, "2024-02-02")
         code = self.steps.run(project, "promote", NAME, numbers["OTHER"], "--why", "it looks better").code
@@ -205,11 +206,14 @@ def spelled(scenario: str, point: Point) -> str:
     return f"{scenario}: {point}"
 
 
-def check_kill(workshop: Workshop, scenario: str, point: Point, expected: dict) -> None:
+def check_kill(workshop: Workshop, scenario: str, point: Point, expected: dict) -> int:
     """Kill a command at a point, look, run it again, look, clean up, look.
 
     Args:
         expected: what a reader sees after the command that was not killed.
+
+    Returns:
+        How many files without an owner were there to clean up.
     """
     project, words = workshop.begin(scenario)
     lake = lake_of(project)
@@ -224,13 +228,15 @@ def check_kill(workshop: Workshop, scenario: str, point: Point, expected: dict) 
     assert reader.state(lake) == expected
     if SCENARIOS[scenario].fresh:
         _check_registered_once(project)
-    if reader.orphans(lake):
+    left = reader.orphans(lake)
+    if left:
         age(project)
         cleaned = workshop.steps.run(project, "maintain", "--json")
         assert cleaned.code == 0, cleaned.err
         assert not reader.orphans(lake)
         reader.check(lake)
         assert reader.state(lake) == expected
+    return len(left)
 
 
 def _check_whole(before: dict, seen: dict, after: dict) -> None:

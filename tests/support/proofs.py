@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -70,6 +70,37 @@ class Kills:
             "seconds to the model",
         ]
         write_section("kills", names, rows)
+
+
+@dataclass
+class KillPoints:
+    """The kills of all points of the list.
+
+    Attributes:
+        expected: how many must end well for the figures to be written.
+        done: scenario, seconds, and how many orphaned files maintenance took away, of each.
+    """
+
+    expected: int
+    done: list[tuple[str, float, int]] = field(default_factory=list)
+
+    def add(self, scenario: str, seconds: float, swept: int) -> None:
+        self.done.append((scenario, seconds, swept))
+
+    def write(self) -> None:
+        if len(self.done) < self.expected:
+            return
+        rows = []
+        for name in dict.fromkeys(scenario for scenario, _, _ in self.done):
+            mine = [one for one in self.done if one[0] == name]
+            rows.append([name, str(len(mine)), str(sum(one[2] for one in mine)), "none"])
+        rows.append(["together", str(len(self.done)), str(sum(one[2] for one in self.done)), "none"])
+        write_section("kill-points", ["verb", "killed and run again", "orphaned files swept", "failures"], rows)
+
+
+def write_histories(counts: Mapping[str, int]) -> None:
+    """What there was in all histories of a run in which each promise was held."""
+    write_section("histories", [*counts, "failures"], [[*map(str, counts.values()), "none"]])
 
 
 def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

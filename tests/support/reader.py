@@ -138,7 +138,7 @@ def state(lake: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {name: table.rows() for name, table in tables(lake)}
     for first in sorted((lake / "ledger").rglob("000001.json")):
         seen[str(first.parent.relative_to(lake))] = [
-            (one["verdict"], one["training"], _version(one["from_model"]), _version(one["to_model"]))
+            (one["verdict"], one["training"], version_of(one["from_model"]), version_of(one["to_model"]))
             for one in events(first.parent)
         ]
     return seen
@@ -154,6 +154,25 @@ def orphans(lake: Path) -> list[Path]:
 def _ever(folder: Path) -> set[str]:
     lines = [line for file in (folder / "_delta_log").glob("[0-9]*.json") for line in file.read_text().splitlines()]
     return {unquote(action["add"]["path"]) for line in lines if "add" in (action := json.loads(line))}
+
+
+def champion_at(told: list[dict[str, Any]], moment: datetime) -> int | None:
+    """The version that scores at a moment, by a ledger's events as they are now."""
+    champion = None
+    for event in told:
+        skipped = event.get("repair") and version_of(event["from_model"]) != champion
+        if datetime.fromisoformat(event["effective_from"]) <= moment and not skipped:
+            champion = version_of(event["to_model"])
+    return champion
+
+
+def version_in(row: str) -> int:
+    """The version that scored a row."""
+    return json.loads(row)["model_version"]
+
+
+def version_of(model: dict[str, Any] | None) -> int | None:
+    return None if model is None else model["version"]
 
 
 def _check_entities(name: str, rows: dict[Key, list[str]]) -> None:
@@ -174,20 +193,9 @@ def _check_population(lake: Path, name: str, table: Read) -> None:
 
 def _check_champions(lake: Path, name: str, table: Read, rows: dict[Key, list[str]], zone: str, cut: timedelta) -> None:
     """Each partition was scored by the version that was champion at its as_of when it was written, or is now."""
-    told = [
-        (datetime.fromisoformat(one["effective_from"]), _version(one["from_model"]), _version(one["to_model"]), one)
-        for one in events(lake / "ledger" / name.removesuffix("/predictions"))
-    ]
+    told = events(lake / "ledger" / name.removesuffix("/predictions"))
     for key, there in rows.items():
         as_of = datetime.fromisoformat(key[0]).replace(tzinfo=ZoneInfo(zone)) + cut
-        allowed, champion = set(), None
-        for moment, before, after, event in told:
-            if moment <= as_of and not (event.get("repair") and before != champion):
-                champion = after
-                allowed.add(champion)
-        found = {json.loads(row)["model_version"] for row in there}
+        allowed = {champion_at(told[:count], as_of) for count in range(1, len(told) + 1)}
+        found = set(map(version_in, there))
         assert found <= allowed, f"{name}: {key} was scored by {found}, its champions were {allowed}"
-
-
-def _version(model: dict[str, Any] | None) -> int | None:
-    return None if model is None else model["version"]

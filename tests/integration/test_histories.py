@@ -1,0 +1,71 @@
+"""Histories of a pipeline drawn at random hold what is promised, whatever is killed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.support.forked_steps import ForkedSteps, forked_steps
+from tests.support.histories import Histories, Seen, beginning
+from tests.support.kill_points import Workshop
+from tests.support.kills import commit
+from tests.support.proofs import write_histories
+
+IN_TESTS, IN_PROOFS, SHARDS = 60, 500, 10
+
+
+@pytest.fixture(scope="module")
+def steps() -> Iterator[ForkedSteps]:
+    with forked_steps() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def machine(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> type[Histories]:
+    folder = tmp_path_factory.mktemp("histories")
+    project, versions = beginning(Workshop(folder, mlflow_uri, steps), folder / "begun")
+
+    class Machine(Histories):
+        pass
+
+    Machine.project, Machine.versions, Machine.steps = project, versions, steps
+    Machine.seen, Machine.folder = Seen(), folder / "now"
+    return Machine
+
+
+@pytest.fixture(scope="module")
+def done() -> list[int]:
+    """The shards that ended well."""
+    return []
+
+
+def run(machine: type[Histories], histories: int, seed: str) -> None:
+    """So many histories from a seed; the first that breaks a promise is shown shortened."""
+    quiet = settings(
+        max_examples=histories,
+        stateful_step_count=6,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    run_state_machine_as_test(seeded(seed)(machine), settings=quiet)
+    assert machine.seen.counts["histories"] >= histories and machine.seen.counts["kills"] > 0, machine.seen.counts
+
+
+def test_histories_drawn_by_the_commit_hold_the_promises(machine: type[Histories]):
+    run(machine, IN_TESTS, commit())
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_many_histories_hold_the_promises(machine: type[Histories], shard: int, done: list[int]):
+    run(machine, IN_PROOFS // SHARDS, f"proof {commit()} {shard}")
+    done.append(shard)
+    if len(done) == SHARDS:
+        write_histories(machine.seen.counts)
