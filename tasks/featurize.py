@@ -7,6 +7,7 @@ it was computed is not computed again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def featurize(
             more together is computed and committed in several groups.
         memory_limit: of the SQL of each thread, in DuckDB's spelling.
     """
+    started = time.perf_counter()
     by_key = {partition.key: partition for partition in partitions}
     versions, outcomes, computed = {}, {}, 0
     for view, keys in views.items():
@@ -66,7 +68,7 @@ def featurize(
         outcomes |= found
         computed += fresh
     ordered = tuple(outcomes[partition.key] for partition in partitions if partition.key in outcomes)
-    return FeaturizeResult(spec.pipeline, versions, ordered, computed)
+    return FeaturizeResult(spec.pipeline, versions, ordered, computed, time.perf_counter() - started)
 
 
 def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, progress):

@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks.domain import cut, tables
+from tasks.domain.estimate import Estimate, Measured, Prices, compared, estimated
 from tasks.domain.partition import Grain, Partition, iso, partitions
 from tasks.domain.promotion import LedgerEvent, champion_at
 from tasks.domain.results import PinResult, Planned, PlanResult, Result
 from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
 from tasks.lake.deliveries import deliveries
+from tasks.took import took_of
 
 REACH = timedelta(days=7)
 """How far back what became due while the platform was down is caught up by itself."""
@@ -101,6 +103,8 @@ def plan(
     model: str,
     lake: Lake,
     now: datetime,
+    runs: Callable[[Sequence[str]], int],
+    prices: Prices,
 ) -> PlanResult:
     """What a run over partitions would do, each with its reason.
 
@@ -109,9 +113,15 @@ def plan(
         pinned: what a pin of them gives now; so the plan is what the run does.
         missing: the inputs that a waiting partition lacks, as `source/partition`.
         model: how the scoring model was asked for.
+        runs: how many runs the partitions of these keys are cut into.
+        prices: for the cost of what is due.
     """
     look = _Look(spec, pinned, missing, lake, now)
-    return PlanResult(spec.pipeline, model, tuple(look.at(one) for one in wanted))
+    found = tuple(look.at(one) for one in wanted)
+    due = [one for one in found if one.due]
+    done = [one.key for one in found if not one.due]
+    estimate = look.estimate(due, runs([one.key for one in due]), prices) if due else None
+    return PlanResult(spec.pipeline, model, found, estimate, look.measured(done))
 
 
 class _Look:
@@ -130,6 +140,7 @@ class _Look:
         self._skipped = {one.key: one.reason for one in pinned.skipped}
         predictions = lake.table(tables.predictions(spec.line))
         self._published = predictions.entries(version=pinned.snapshots[predictions.name])
+        self._lake, self._took = lake, took_of(predictions, pinned.snapshots[predictions.name])
         self._events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
         driver = lake.table(tables.clean(spec.driver.name))
         version = pinned.snapshots[driver.name]
@@ -158,6 +169,30 @@ class _Look:
         if blocked:
             reason = f"blocked: {', '.join(blocked[:3])} broke its contract"
         return Planned(key, False, reason)
+
+    def estimate(self, due: Sequence[Planned], runs: int, prices: Prices) -> Estimate | None:
+        """What the due partitions take; None where no earlier run tells."""
+        views: dict[str, set[str]] = {}
+        for one in due:
+            views.setdefault(self._pinned[one.key].model.view, set()).add(one.key)
+        there = 0
+        for view, keys in views.items():
+            features = self._lake.table(tables.features(self._spec.pipeline, view)).entries()
+            there += sum((key,) in features for key in keys)
+        rows = None if any(one.rows is None for one in due) else sum(one.rows or 0 for one in due)
+        return estimated(
+            list(self._took.values()),
+            runs=runs,
+            partitions=len(due),
+            computed=len(due) - there,
+            rows=rows,
+            prices=prices,
+        )
+
+    def measured(self, keys: Sequence[str]) -> Measured | None:
+        """What the runs took that published partitions, each against what was known before the first of them."""
+        versions = {self._published[key,].version for key in keys if (key,) in self._published}
+        return compared(self._took, versions & self._took.keys())
 
     def _fresh(self, partition: Partition) -> str:
         """Why a partition is scored now."""

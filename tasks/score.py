@@ -7,6 +7,7 @@ Rows are read, predicted and written as they come: memory follows `batch_rows`, 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def score(
     from tasks.lake.racing import replace_untouched
     from tasks.lake.schema import arrow_schema
 
+    started = time.perf_counter()
     table = lake.table(tables.predictions(spec.line))
     population = _Population(spec, pin, features, lake, batch_rows)
     entries: dict[Key, Entry] = {}
@@ -87,6 +89,13 @@ def score(
             entries=entries,
             run=run,
             confirm=lambda: _still_championed(spec, pin, lake),
+            took=lambda: {
+                "featurize": features.seconds,
+                "computed": features.computed,
+                "score": time.perf_counter() - started,
+                "threads": threads,
+                "device": next(iter(models.values())).predictor.device,
+            },
         )
     except SupersededError:
         if not part:

@@ -8,8 +8,10 @@ import json
 import os
 import sys
 import uuid
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tasks.command import output
 from tasks.domain.results import Result
@@ -258,7 +260,15 @@ def backfill(options: argparse.Namespace) -> int:
             left += lost
     waiting = [text for text in left if any(f": {why}" in text for why in ("waits for", "not published", "in sample"))]
     text = f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
-    output.emit({"published": published, "left": left}, text, as_json=options.json)
+    values: dict[str, Any] = {"published": published, "left": left}
+    if "score" in stages:
+        from tasks.command.plan import against
+        from tasks.command.plan import plan as plan_range
+
+        measured = plan_range(settings, spec.pipeline, options.first, options.last, model="as-of").measured
+        values["measured"] = measured and asdict(measured)
+        text += "" if measured is None else f"\n{against(measured)}"
+    output.emit(values, text, as_json=options.json)
     return 1 if waiting else 0
 
 

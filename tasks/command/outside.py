@@ -224,7 +224,13 @@ def cut_parts(whole: Part, lake: Lake, *, workers: int, memory: int | None) -> l
         if pin is not None:
             pin = replace(pin, partitions=tuple(one for one in pin.partitions if one.key in keys), skipped=())
         if features is not None:
-            features = replace(features, partitions=tuple(one for one in features.partitions if one.key in keys))
+            share = len(keys) / len(wanted)
+            features = replace(
+                features,
+                partitions=tuple(one for one in features.partitions if one.key in keys),
+                computed=round(features.computed * share),
+                seconds=features.seconds * share,
+            )
         views = {view: named for view, named in views.items() if named}
         parts.append(replace(whole, partitions=partitions, views=views, pin=pin, features=features))
     return parts

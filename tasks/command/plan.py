@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from tasks.command.airflow import pipeline_partitions
+from tasks.command.airflow import pipeline_partitions, score_chunks
 from tasks.command.output import table
+from tasks.domain.estimate import Estimate, Measured, Prices
 from tasks.domain.partition import Partition
 from tasks.domain.results import Planned, PlanResult
 from tasks.errors import UsageError
@@ -35,9 +36,10 @@ def plan(
 
     spec, lake, now = load_pipeline(settings.config, pipeline), open_lake(settings), datetime.now(UTC)
     today = Partition.containing("day", spec.timezone, now).local_start.date()
-    wanted = pipeline_partitions(spec, first or spec.start, last or spec.end or today)
+    first, last = first or spec.start, last or spec.end or today
+    wanted = pipeline_partitions(spec, first, last)
     if not wanted:
-        raise UsageError(f"{pipeline} has no partitions from {first or spec.start} to {last or spec.end or today}")
+        raise UsageError(f"{pipeline} has no partitions from {first} to {last}")
     pinned, missing = look(
         spec=spec,
         partitions=wanted,
@@ -47,8 +49,22 @@ def plan(
         allow_in_sample=allow_in_sample,
         now=now,
     )
+
+    def runs(keys: Sequence[str]) -> int:
+        at = {one.key: place for place, one in enumerate(wanted)}
+        chunk_of = [number for number, one in enumerate(score_chunks(spec, first, last)) for _ in range(one.partitions)]
+        return len({chunk_of[at[key]] for key in keys})
+
     return plan_partitions(
-        spec=spec, wanted=wanted, pinned=pinned, missing=missing, model=str(model), lake=lake, now=now
+        spec=spec,
+        wanted=wanted,
+        pinned=pinned,
+        missing=missing,
+        model=str(model),
+        lake=lake,
+        now=now,
+        runs=runs,
+        prices=Prices(settings.cpu_hour_price, settings.gpu_hour_price),
     )
 
 
@@ -76,8 +92,30 @@ def text(result: PlanResult) -> str:
             "",
             f"{len(due)} of {len(result.partitions)} partitions are due: {told}"
             + (f"; {_sum(one.rows for one in due)} rows, {size} MB" if size else ""),
+            *([_time(result.estimate)] if due else []),
+            *([] if result.measured is None else [against(result.measured)]),
         ]
     )
+
+
+def _time(found: Estimate | None) -> str:
+    if found is None:
+        return "estimated time: no earlier run tells"
+    more = "" if found.gpu_minutes is None else f", {found.gpu_minutes:.1f} GPU-minutes"
+    more += "" if found.cost is None else f", cost {found.cost:.2f}"
+    return (
+        f"estimated time: {found.seconds:.1f} s on {found.threads} threads in {found.runs} runs{more}; "
+        f"learnt from {found.learnt_from} runs of {found.smallest} to {found.largest} partitions"
+    )
+
+
+def against(found: Measured) -> str:
+    """Plan against actual, in a sentence."""
+    took = f"what is published took {found.actual:.1f} s in {found.runs} runs of {found.partitions} partitions"
+    if found.estimated is None:
+        return f"{took}; no earlier run told how long"
+    off = (found.estimated / found.actual - 1) * 100
+    return f"{took}; estimated {found.estimated:.1f} s ({off:+.0f} %) from the {found.learnt_from} runs before"
 
 
 def _alike(partitions: Sequence[Planned]) -> list[list[Planned]]:

@@ -5,6 +5,7 @@ Airflow's tasks call the same function, with the results of the tasks before the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -204,6 +205,7 @@ class Steps:
         from tasks.compute.machine import free_memory
         from tasks.featurize import featurize
 
+        started = time.perf_counter()
         done = self._outside().featurize(spec, lake, wanted, views, snapshots) if self._spreads(wanted) else 0
         threads = min(self.settings.threads, len(wanted))  # the memory is for those sessions that run
         # Of what the workers committed, this looks up one version that holds all, and computes what was overwritten.
@@ -219,7 +221,7 @@ class Steps:
             progress=self.progress,
             memory_limit=sql_memory(free_memory(), threads),
         )
-        return replace(found, computed=found.computed + done)
+        return replace(found, computed=found.computed + done, seconds=time.perf_counter() - started)
 
     def _training(self, verb: str, spec: PipelineSpec, lake: Lake, training: Partition) -> Result:
         pin = self.given.get("pin_training") or self._pin_training(spec, lake, training)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
+from tasks.domain.estimate import Estimate, Measured
 from tasks.domain.evidence import Decision, Evidence
 from tasks.domain.promotion import ModelRef
 from tasks.domain.rebuilt import rebuilt
@@ -136,6 +137,10 @@ class PlanResult(Result):
     pipeline: str
     model: str
     partitions: tuple[Planned, ...]
+    estimate: Estimate | None = None
+    """Of what is due; None where nothing is, or no earlier run tells."""
+    measured: Measured | None = None
+    """Of what is published: the runs' time against what a plan before them said; None where none was measured."""
 
     @property
     def due(self) -> tuple[Planned, ...]:
@@ -177,6 +182,8 @@ class FeaturizeResult(Result):
     """Table name -> version."""
     partitions: tuple[Featurized, ...]
     computed: int
+    seconds: float = field(default=0.0, compare=False)
+    """That it took."""
 
 
 @dataclass(frozen=True)

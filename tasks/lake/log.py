@@ -57,6 +57,7 @@ class Commit:
         run_id, attempt, actor, write_id, recorded_at: who wrote it; empty for other writers.
         entries: one for each partition that it replaced.
         touched: the partitions whose data it changed, ours or another writer's, each as `spell()` has it.
+        took: what the run took until the commit, such as seconds by step; empty where nobody measured it.
     """
 
     version: int
@@ -69,6 +70,7 @@ class Commit:
     recorded_at: str
     entries: tuple[Entry, ...]
     touched: frozenset[str]
+    took: dict[str, Any] = field(default_factory=dict)
 
 
 def spell(partition_by: Sequence[str], key: Iterable[Any]) -> str:
@@ -180,5 +182,6 @@ def parse_commit(version: int, data: bytes) -> Commit:
         write_id=ours.get("write_id", ""),
         entries=entries,
         touched=frozenset(touched),
+        took=ours.get("took") or {},
         **stamp,
     )

@@ -16,9 +16,9 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROUNDS = 200
 """Commits in a row that others may take before a writer gives up."""
 _LONGEST_PAUSE = 0.5  # seconds
+Took = Callable[[], dict[str, Any]]
+"""Tells, when a commit is offered, what the run took so far; no part of the entries, so that twins stay the same."""
 _PLAIN = re.compile(r"[A-Za-z0-9._+-]+")
 
 
@@ -47,15 +49,23 @@ def publish(
     data: pa.Table | pa.RecordBatchReader | Staged,
     entries: Sequence[Entry],
     run: RunRef,
+    took: Took | None = None,
 ) -> int:
     """See `Table.replace`."""
     _check_request(columns, partition_by, entries)
     if not isinstance(data, Staged):
         with Staged(table, columns=columns, partition_by=partition_by, data=data) as staged:
             return publish(
-                table, pinned=pinned, columns=columns, partition_by=partition_by, data=staged, entries=entries, run=run
+                table,
+                pinned=pinned,
+                columns=columns,
+                partition_by=partition_by,
+                data=staged,
+                entries=entries,
+                run=run,
+                took=took,
             )
-    write = _Write(table, pinned, columns, partition_by, entries, run)
+    write = _Write(table, pinned, columns, partition_by, entries, run, took)
     done = write.look(table.version())  # before the work: a zombie mostly ends here
     if done is not None:
         return done.version
@@ -86,6 +96,7 @@ class _Write:
         partition_by: tuple[str, ...],
         entries: Sequence[Entry],
         run: RunRef,
+        took: Took | None,
     ) -> None:
         self.table = table
         self.pinned = pinned
@@ -94,6 +105,7 @@ class _Write:
         self.partition_by = partition_by
         self.entries = {spell(partition_by, entry.key): entry for entry in entries}
         self.run = run
+        self.took = took
         self.write_id = uuid.uuid4().hex  # tells our own commit when the answer to it was lost
 
     def look(self, head: int) -> Commit | None:
@@ -211,6 +223,8 @@ class _Write:
                 {"key": list(entry.key), "rows": entry.rows, "meta": entry.meta} for entry in self.entries.values()
             ],
         }
+        if self.took is not None:
+            metadata["took"] = self.took()
         snapshot.commit(add=written, remove=old, metadata={METADATA: metadata})
 
     def _missing_columns(self, snapshot: Snapshot) -> list[pa.Field]:

@@ -13,6 +13,7 @@ from tasks.lake.staging import Confirm, Staged, Stream
 
 if TYPE_CHECKING:
     from tasks.domain.run import RunRef
+    from tasks.lake.publish import Took
     from tasks.lake.table import Table
 
 
@@ -26,11 +27,12 @@ def replace_untouched(
     entries: Mapping[Key, Entry],
     run: RunRef,
     confirm: Confirm | None = None,
+    took: Took | None = None,
 ) -> tuple[int, frozenset[Key]]:
     """Replaces, in one commit, those of the partitions that nobody else wrote since `pinned`.
 
     Args:
-        pinned, columns, partition_by, run: see `Table.replace`.
+        pinned, columns, partition_by, run, took: see `Table.replace`.
         stream: gives the rows of partitions; asked once for each that is not yet lost, also where a commit is
             tried again.
         entries: the entry of each.
@@ -54,6 +56,7 @@ def replace_untouched(
                     data=staged,
                     entries=[entries[key] for key in left],
                     run=run,
+                    took=took,
                 )
             except SupersededError:
                 seen = table.version()

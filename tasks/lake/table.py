@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tasks.domain.run import RunRef
     from tasks.lake.delta import DataFile, Snapshot
+    from tasks.lake.publish import Took
     from tasks.lake.staging import Staged
     from tasks.settings import Settings
 
@@ -118,6 +119,7 @@ class Table:
         data: pa.Table | pa.RecordBatchReader | Staged,
         entries: Sequence[Entry],
         run: RunRef,
+        took: Took | None = None,
     ) -> int:
         """Replaces exactly the partitions that `entries` name, in one atomic commit.
 
@@ -128,6 +130,7 @@ class Table:
             data: the new rows of those partitions, or files that were staged for them.
             entries: one for each partition, with its number of rows.
             run: who writes.
+            took: asked at the commit what the run took until then; kept beside the entries, see `Commit`.
 
         Returns:
             The table's version that holds the rows.
@@ -143,7 +146,14 @@ class Table:
 
         ensure_checked(self._settings)
         return publish(
-            self, pinned=pinned, columns=columns, partition_by=partition_by, data=data, entries=entries, run=run
+            self,
+            pinned=pinned,
+            columns=columns,
+            partition_by=partition_by,
+            data=data,
+            entries=entries,
+            run=run,
+            took=took,
         )
 
     def snapshot(self, version: int) -> Snapshot:

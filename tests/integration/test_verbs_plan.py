@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -12,7 +13,7 @@ from tasks.domain.promotion import LedgerEvent, ModelRef
 from tasks.domain.results import PlanResult
 from tasks.errors import UsageError
 from tests.support.pipelines import deliver
-from tests.support.project import Project
+from tests.support.project import Project, with_settings
 
 NAME = "late_orders"
 
@@ -110,3 +111,50 @@ def test_the_command_shows_runs_of_days_that_stand_alike(project: Project):
     assert (dry.code, dry.out) == (0, shown.out)
     as_json = project.command("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-03", "--json").json
     assert [one["why"].partition(",")[0] for one in as_json["partitions"]] == ["published"] * 2
+
+
+SIZES = (1, 12, 3, 8, 1, 16, 5, 2, 10, 6)
+"""Days of ten runs."""
+NOISE = 0.6
+"""By how much an estimate may be off in this suite: runs of a second, on two cores that other tests share.
+Whether it keeps 25 % is measured on longer runs."""
+
+
+def test_after_ten_runs_a_plan_tells_the_time_of_the_next_and_then_what_it_took(champion: Project):
+    first = date(2024, 2, 2)
+    days = [first + timedelta(days=sum(SIZES[:place])) for place in range(len(SIZES) + 1)]
+    last = days[-1] + timedelta(days=13)
+    deliver(champion.incoming, date(2024, 2, 1), last, orders=400)
+    champion.load({"orders": f"2024-02-01..{last}", "arrivals": f"2024-02-01..{last}"})
+    before = planned(champion, days[-1], last)
+    assert before.estimate is None and "no earlier run tells" in text(before)
+    for place, start in enumerate(days[:-1]):
+        champion.run("score", NAME, f"{start}..{days[place + 1] - timedelta(days=1)}")
+    priced = with_settings(champion, cpu_hour_price=3600.0)
+    plan_of_it = planned(priced, days[-1], last)
+    told = plan_of_it.estimate
+    assert (told.runs, told.learnt_from, told.smallest, told.largest) == (1, 10, 1, 16)
+    assert told.cost == pytest.approx(told.seconds * told.threads, rel=0.01) and told.gpu_minutes is None
+    assert "learnt from 10 runs of 1 to 16 partitions" in text(plan_of_it)
+    started = time.perf_counter()
+    champion.run("score", NAME, f"{days[-1]}..{last}")
+    outside = time.perf_counter() - started
+    after = planned(champion, days[-1], last)
+    found = after.measured
+    assert (found.runs, found.partitions, found.learnt_from) == (1, 14, 10)
+    assert found.estimated == pytest.approx(told.seconds, abs=0.002)
+    assert outside / 2 < found.actual <= outside
+    assert found.actual * (1 - NOISE) < found.estimated < found.actual * (1 + NOISE)
+    assert "what is published took" in text(after) and "from the 10 runs before" in text(after)
+
+
+def test_what_a_run_took_is_beside_what_it_published_so_that_twins_stay_the_same(champion: Project):
+    deliver(champion.incoming, date(2024, 2, 1), date(2024, 2, 2))
+    champion.load({"orders": "2024-02-01..2024-02-02", "arrivals": "2024-02-01..2024-02-02"})
+    champion.run("score", NAME, "2024-02-02")
+    entry = champion.entry(f"{NAME}/predictions", "2024-02-02")
+    champion.run("score", NAME, "2024-02-02", force=True)
+    assert champion.entry(f"{NAME}/predictions", "2024-02-02") == entry
+    first, second = (one.took for one in champion.table(f"{NAME}/predictions").commits() if one.took)
+    assert (first["computed"], second["computed"]) == (1, 0)
+    assert first["featurize"] > second["featurize"] > 0 and second["score"] > 0
