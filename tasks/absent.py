@@ -38,18 +38,21 @@ def matching(rows: pa.Table, entity: Mapping[str, str]) -> pa.Table:
 
 
 def whereabouts(
-    *, spec: PipelineSpec, partition: Partition, inputs: Mapping[str, int], entity: Mapping[str, str], lake: Lake
+    *, spec: PipelineSpec, partition: Partition, meta: Mapping[str, Any], entity: Mapping[str, str], lake: Lake
 ) -> str:
     """What became of a row, in words: filtered, quarantined, of another partition, or never delivered.
 
     Args:
         spec: with the cut of the view that was scored.
-        inputs: table -> version, as the partition was published.
+        meta: what the partition's entry says: the versions that it read, and which data.
     """
     driver = spec.driver
     clean = lake.table(tables.clean(driver.name))
-    at = inputs[clean.name]
-    seen = cut.visible(spec, driver, partition, deliveries(lake, driver.name, at))
+    at = meta["inputs"][clean.name]
+    known = {driver.name: deliveries(lake, driver.name, at)}
+    if meta.get("data") == "corrected":
+        known = cut.corrected(spec, known)
+    seen = cut.visible(spec, driver, partition, known[driver.name])
     driving = set(cut.driving_keys(spec, partition))
     pairs = [pair for pair in seen.revisions if pair[0] in driving]
     for row in _rows(clean, at, pairs, entity):

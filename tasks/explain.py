@@ -50,7 +50,7 @@ def why(*, spec: PipelineSpec, partition: Partition, entity: Mapping[str, str], 
     viewed = as_viewed(spec, load_view(lake, spec.pipeline, meta["view"]))
     found = matching(table.read(version=version, keys=[entry.key]), entity).to_pylist()
     if not found:
-        gone = whereabouts(spec=viewed, partition=partition, inputs=meta["inputs"], entity=entity, lake=lake)
+        gone = whereabouts(spec=viewed, partition=partition, meta=meta, entity=entity, lake=lake)
         raise NotFoundError(f"{spec.pipeline} {partition.key} has no prediction of {_spelled(entity)}: {gone}")
     row = {name: value for name, value in found[0].items() if name != "partition_key"}
     stored = row.pop("reasons", None)
@@ -77,7 +77,7 @@ def why(*, spec: PipelineSpec, partition: Partition, entity: Mapping[str, str], 
         model=_trained(spec.line, descriptor),
         promotion=_promotion(spec.line, meta, lake, notes),
         snapshots=dict(meta["inputs"]),
-        validations=tuple(_validations(viewed, partition, meta["inputs"], table_name, lake, notes)),
+        validations=tuple(_validations(viewed, partition, meta, table_name, lake, notes)),
         notes=tuple(notes),
     )
 
@@ -205,13 +205,16 @@ def _evidence(digest: str, lake: Lake, notes: list[str]) -> dict[str, Any] | Non
 def _validations(
     spec: PipelineSpec,
     partition: Partition,
-    inputs: Mapping[str, int],
+    meta: Mapping[str, Any],
     features: str,
     lake: Lake,
     notes: list[str],
 ) -> Iterator[Judged]:
     """What the contracts said of every source partition that the cut saw, source by source."""
+    inputs = meta["inputs"]
     delivered = {name: deliveries(lake, name, inputs[tables.clean(name)]) for name in spec.sources}
+    if meta.get("data") == "corrected":
+        delivered = cut.corrected(spec, delivered)
     seen = cut.visible_sources(spec, partition, delivered)
     scored = lake.table(features).entries(version=inputs[features])[partition.key,]
     if cut.digest_of(seen) != scored.meta["visible"]:

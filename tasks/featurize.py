@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.domain import cut, tables
 from tasks.domain.grouping import groups
 from tasks.domain.partition import Partition, iso
-from tasks.domain.results import Featurized, FeaturizeResult
+from tasks.domain.results import Data, Featurized, FeaturizeResult
 from tasks.domain.rollup import Piece, Pieces, Rollup
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
@@ -43,6 +43,7 @@ def featurize(
     threads: int,
     rows_at_a_time: int,
     memory_limit: str | None = None,
+    data: Data = "as-known",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeaturizeResult:
     """Compute the features of `partitions` for each of `views`.
@@ -55,6 +56,7 @@ def featurize(
         rows_at_a_time: rows of the sources that are held, unless one partition alone needs more; what needs
             more together is computed and committed in several groups.
         memory_limit: of the SQL of each thread, in DuckDB's spelling.
+        data: from the pin.
     """
     started = time.perf_counter()
     by_key = {partition.key: partition for partition in partitions}
@@ -62,7 +64,7 @@ def featurize(
     for view, keys in views.items():
         wanted = [by_key[key] for key in keys]
         version, found, fresh = _one_view(
-            spec, wanted, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, progress
+            spec, wanted, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, data, progress
         )
         versions[tables.features(spec.pipeline, view)] = version
         outcomes |= found
@@ -71,12 +73,13 @@ def featurize(
     return FeaturizeResult(spec.pipeline, versions, ordered, computed, time.perf_counter() - started)
 
 
-def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, progress):
+def _one_view(spec, partitions, view, snapshots, lake, run, threads, rows_at_a_time, memory_limit, data, progress):
     values = load_view(lake, spec.pipeline, view)
     spec = as_viewed(spec, values)
     table = lake.table(tables.features(spec.pipeline, view))
     delivered = {name: deliveries(lake, name, snapshots[tables.clean(name)]) for name in spec.sources}
-    seen = {one.key: cut.visible_sources(spec, one, delivered) for one in partitions}
+    shown = cut.corrected(spec, delivered) if data == "corrected" else delivered
+    seen = {one.key: cut.visible_sources(spec, one, shown) for one in partitions}
     _check_complete(view, spec, seen)
     sources = _Sources(values["sources"], snapshots, lake)
     work = _Work(spec, values, seen, delivered, snapshots, sources, lake, run, threads, rows_at_a_time, memory_limit)

@@ -15,7 +15,7 @@ from tasks.domain import cut, tables
 from tasks.domain.cut import Deliveries, Visible
 from tasks.domain.partition import Offset, Partition, iso
 from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, newest_champion
-from tasks.domain.results import Chosen, PinnedPartition, PinResult, Skipped, TrainingPin
+from tasks.domain.results import Chosen, Data, PinnedPartition, PinResult, Skipped, TrainingPin
 from tasks.domain.spec import PipelineSpec
 from tasks.domain.training import training_window
 from tasks.errors import NotReadyError, UsageError
@@ -24,9 +24,12 @@ from tasks.lake.deliveries import deliveries
 from tasks.lake.versions import load_version
 from tasks.lake.views import load_view
 from tasks.line import read_events, ref_of, trained_on
+from tasks.view import as_viewed
 
 AS_OF, NEWEST = "as-of", "champion"
 """Which model scores: the champion at each partition's as_of, or the newest one whatever the day; else a number."""
+AS_KNOWN: Data = "as-known"
+CORRECTED: Data = "corrected"
 IN_SAMPLE = "in sample: "
 """How the reason of a partition begins that the model was trained on."""
 WAITS = "waits for "
@@ -42,12 +45,14 @@ class State:
         deliveries: source name -> its clean deliveries at that version.
         events: the champion ledger.
         published: partition key -> model version, of the predictions table.
+        restated: partition key -> what corrected data it was published from, as `source/partition@revision`.
     """
 
     snapshots: dict[str, int]
     deliveries: dict[str, Deliveries]
     events: tuple[LedgerEvent, ...]
     published: dict[str, int]
+    restated: dict[str, tuple[str, ...]]
 
 
 def read_state(spec: PipelineSpec, lake: Lake) -> State:
@@ -65,6 +70,7 @@ def read_state(spec: PipelineSpec, lake: Lake) -> State:
         delivered,
         tuple(read_events(spec, lake)),
         {key[0]: entry.meta["model_version"] for key, entry in entries.items()},
+        {key[0]: tuple(entry.meta["restated"]) for key, entry in entries.items() if entry.meta.get("restated")},
     )
 
 
@@ -76,6 +82,7 @@ def pin(
     force: bool = False,
     model: str | int = AS_OF,
     allow_in_sample: bool = False,
+    data: Data = AS_KNOWN,
     now: datetime | None = None,
 ) -> PinResult:
     """Pin the partitions that are due: neither published (unless `force`) nor without a champion.
@@ -84,6 +91,8 @@ def pin(
         force: also what is published already.
         model: `as-of`, `champion` or a version's number.
         allow_in_sample: also partitions that a model so chosen was trained on; they are marked.
+        data: `corrected` for today's revisions of what may be known; then also the published partitions are due whose
+            inputs were restated, or came late, since.
         now: partitions whose as_of is later are skipped, since more may become known until then;
             default: the clock.
 
@@ -98,6 +107,7 @@ def pin(
         force=force,
         model=model,
         allow_in_sample=allow_in_sample,
+        data=data,
         now=now,
     )
     if missing and not found.partitions:
@@ -113,6 +123,7 @@ def look(
     force: bool = False,
     model: str | int = AS_OF,
     allow_in_sample: bool = False,
+    data: Data = AS_KNOWN,
     now: datetime | None = None,
 ) -> tuple[PinResult, dict[str, tuple[str, ...]]]:
     """What `pin` gives, also where nothing is due; and which inputs each waiting partition lacks, as `source/partition`."""
@@ -120,13 +131,16 @@ def look(
     choice = _Choice(spec, state.events, model, lake)
     now = now or datetime.now(UTC)
     cuts, gaps = _Cuts(spec.pipeline, lake), cut.Gaps(spec, state.deliveries)
+    corrections = _Corrections(spec, state.deliveries, lake) if data == CORRECTED else None
     first, last = spec.first, spec.last
     pinned, skipped, missing = [], [], {}
     for partition in partitions:
         key, as_of = partition.key, spec.as_of.at(partition)
         scorer, in_sample = choice.of(partition, as_of)
-        if key in state.published and not force:
-            skipped.append(Skipped(key, f"published, by version {state.published[key]}"))
+        restated = corrections.of(scorer.view, partition) if corrections and scorer else ()
+        if key in state.published and not force and (not corrections or restated == state.restated.get(key, ())):
+            more = ", from corrected data" if key in state.restated else ""
+            skipped.append(Skipped(key, f"published, by version {state.published[key]}{more}"))
         elif partition.start < first.start or (last is not None and partition.start > last.start):
             skipped.append(Skipped(key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}"))
         elif as_of > now:
@@ -146,9 +160,25 @@ def look(
             else:
                 late = tuple(f"{name}/{one}" for name, found in seen.items() for one in found.late)
                 thin = cut.thin(spec, partition)
-                how = (choice.chosen, in_sample)
+                how = (choice.chosen, in_sample, restated)
                 pinned.append(PinnedPartition(key, iso(as_of), scorer, late, thin, iso(knows), *how))
-    return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots), missing
+    return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots, data), missing
+
+
+class _Corrections:
+    """In what corrected data differs for partitions, by the cut of the view that a model names."""
+
+    def __init__(self, spec: PipelineSpec, known: Mapping[str, Deliveries], lake: Lake) -> None:
+        self._spec, self._known, self._lake = spec, known, lake
+        self._now = cut.corrected(spec, known)
+        self._viewed: dict[str, PipelineSpec] = {}
+
+    def of(self, view: str, partition: Partition) -> tuple[str, ...]:
+        if view not in self._viewed:
+            self._viewed[view] = as_viewed(self._spec, load_view(self._lake, self._spec.pipeline, view))
+        spec = self._viewed[view]
+        seen, now = (cut.visible_sources(spec, partition, one) for one in (self._known, self._now))
+        return cut.restated(seen, now)
 
 
 class _Choice:

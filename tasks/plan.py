@@ -145,6 +145,8 @@ class _Look:
         driver = lake.table(tables.clean(spec.driver.name))
         version = pinned.snapshots[driver.name]
         self._delivered = deliveries(lake, spec.driver.name, version)
+        if pinned.data == "corrected":
+            self._delivered = cut.corrected(spec, {spec.driver.name: self._delivered})[spec.driver.name]
         self._rows = {key: entry.rows for key, entry in driver.entries(version=version).items()}
         self._sizes: dict[tuple, int] = {}
         for file in driver.files(version=version):
@@ -174,9 +176,10 @@ class _Look:
         """What the due partitions take; None where no earlier run tells."""
         views: dict[str, set[str]] = {}
         for one in due:
-            views.setdefault(self._pinned[one.key].model.view, set()).add(one.key)
+            if not self._pinned[one.key].restated:
+                views.setdefault(self._pinned[one.key].model.view, set()).add(one.key)
         there = 0
-        for view, keys in views.items():
+        for view, keys in views.items():  # features of corrected data are computed anew
             features = self._lake.table(tables.features(self._spec.pipeline, view)).entries()
             there += sum((key,) in features for key in keys)
         rows = None if any(one.rows is None for one in due) else sum(one.rows or 0 for one in due)
@@ -196,8 +199,12 @@ class _Look:
 
     def _fresh(self, partition: Partition) -> str:
         """Why a partition is scored now."""
-        if (partition.key,) in self._published:
-            return "published, and forced"
+        entry = self._published.get((partition.key,))
+        if entry is not None:
+            changed = set(self._pinned[partition.key].restated) ^ set(entry.meta.get("restated", ()))
+            names = sorted({name.partition("@")[0] for name in changed})
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            return f"restated input: {', '.join(names[:3])}{more}" if names else "published, and forced"
         driver = self._spec.driver
         history = driver.is_history(Partition.containing(driver.grain, driver.timezone, partition.start))
         if history or self._spec.as_of.at(partition) < self._now - REACH:

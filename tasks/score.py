@@ -78,6 +78,7 @@ def score(
         {name: spec.driver.columns[name] for name in spec.entity},
         classes=spec.train.objective == "multi:softprob",
         reasons=spec.score.reasons > 0,
+        corrected=pin.data == "corrected",
     )
     try:
         version, published = replace_untouched(
@@ -147,7 +148,7 @@ def _predictions(
             columns=list(dict.fromkeys([*spec.entity, *model.predictor.encoding.columns])),
             batch_rows=batch_rows,
         )
-        yield from score_batches(
+        found = score_batches(
             rows,
             model.predictor,
             entity=spec.entity,
@@ -155,6 +156,16 @@ def _predictions(
             model_version=ref.version,
             reasons=spec.score.reasons,
         )
+        yield from _marked(found, pin) if pin.data == "corrected" else found
+
+
+def _marked(batches: Iterator[tuple[Key, pa.RecordBatch]], pin: PinResult) -> Iterator[tuple[Key, pa.RecordBatch]]:
+    """The batches with the column that says whether their partition's inputs were restated."""
+    import pyarrow as pa
+
+    restated = {(one.key,): bool(one.restated) for one in pin.partitions}
+    for key, batch in batches:
+        yield key, batch.append_column("restated", pa.repeat(restated[key], batch.num_rows))
 
 
 @dataclass(frozen=True)
@@ -190,6 +201,8 @@ class _Population:
         self.deliveries = deliveries_of(
             (key, revision, entry.meta["known_at"]) for (key, revision), entry in self.clean.items()
         )
+        if pin.data == "corrected":
+            self.deliveries = cut.corrected(spec, {spec.driver.name: self.deliveries})[spec.driver.name]
         self.featurized = {one.key: one for one in features.partitions}
         self.entries: dict[tuple[str, int], dict] = {}
         self.inside: dict[tuple, Counter[str]] = {}  # many hours are counted in one day's delivery, at once
@@ -276,6 +289,7 @@ def _provenance(spec: PipelineSpec, one: PinnedPartition, pin: PinResult, featur
         # a model that is not the champion of the day is known by this, and by its version
         "chosen": one.chosen,
         **({"in_sample": True} if one.in_sample else {}),
+        **({"data": pin.data, "restated": list(one.restated)} if pin.data == "corrected" else {}),
     }
 
 

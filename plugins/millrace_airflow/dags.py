@@ -113,6 +113,8 @@ def _common(*, ranges: bool = True, force: bool = False) -> dict[str, Any]:
         params["force"] = Param(False, type="boolean", description="Also what is published already.")
         which = "Which model scores: as-of (each day's champion), champion (the newest one) or a version's number."
         params["model"] = Param(None, type=["null", "string", "integer"], description=which)
+        data = "as-known (what was known at each day's cut) or corrected (today's revisions of it)."
+        params["data"] = Param(None, type=["null", "string"], description=data)
         sample = "Also partitions that a model so chosen was trained on; they are marked."
         params["allow_in_sample"] = Param(False, type="boolean", description=sample)
     return {"catchup": False, "default_args": {"owner": "millrace"}, "params": params}

@@ -108,6 +108,7 @@ class StageOperator(BaseOperator):
         options = ["--force"] if conf.get("force") else []
         if self.verb == "pin":  # later steps score with what it pinned
             options += ["--model", str(conf["model"])] if conf.get("model") else []
+            options += ["--data", str(conf["data"])] if conf.get("data") else []
             options += ["--allow-in-sample"] if conf.get("allow_in_sample") else []
         return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *options)
 

@@ -125,10 +125,12 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings()
     given = _given(options)
-    if options.verb not in SCORING and (options.model != "as-of" or options.allow_in_sample):
-        raise UsageError(f"--model and --allow-in-sample are for {', '.join(SCORING)}, not for {options.verb}")
+    chosen = (options.model, options.data, options.allow_in_sample)
+    if options.verb not in SCORING and chosen != ("as-of", "as-known", False):
+        raise UsageError(f"--model, --allow-in-sample and --data are for {', '.join(SCORING)}, not for {options.verb}")
     with output.progress(f"{options.verb} {options.name}") as show:
         how = {"force": options.force, "model": options.model, "allow_in_sample": options.allow_in_sample}
+        how |= {"data": options.data}
         how["approve"] = _approval(settings, options)
         steps = Steps(settings, identity(), output.say, show, given=given, **how)
         if options.verb in SOURCE_VERBS:
@@ -218,6 +220,7 @@ def plan(options: argparse.Namespace) -> int:
         model=options.model,
         allow_in_sample=options.allow_in_sample,
         force=options.force,
+        data=options.data,
     )
     output.emit(result.to_dict(), text(result), as_json=options.json)
     return 0
@@ -243,6 +246,7 @@ def backfill(options: argparse.Namespace) -> int:
     conf = {"force": True} if options.force else {}
     conf |= {"model": options.model} if options.model != "as-of" else {}
     conf |= {"allow_in_sample": True} if options.allow_in_sample else {}
+    conf |= {"data": options.data} if options.data != "as-known" else {}
     api = AirflowApi(settings)
     if "ingest" in stages:
         chunks = through.ingest_chunks(spec, options.first, options.last)

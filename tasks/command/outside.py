@@ -61,10 +61,12 @@ class Outside:
     say: Callable[[str], None]
     progress: Callable[[int, int], None]
 
-    def featurize(self, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition], views, snapshots) -> int:
+    def featurize(
+        self, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition], views, snapshots, pin: PinResult | None
+    ) -> int:
         """Have features computed and committed; returns for how many partitions, once for each view."""
         settings = self.settings
-        part = Part(spec, tuple(wanted), views, snapshots, LakeAt.of(settings), self.run, settings.feature_rows)
+        part = Part(spec, tuple(wanted), views, snapshots, LakeAt.of(settings), self.run, settings.feature_rows, pin)
         return sum(one.computed for one in self._range("featurize", featurize_part, part, lake))
 
     def score(

@@ -108,6 +108,12 @@ def _chosen(one: argparse.ArgumentParser) -> None:
         help="which model scores: each day's champion (as-of, the default), the newest one, or version N",
     )
     one.add_argument("--allow-in-sample", action="store_true", help="also days that it was trained on; they are marked")
+    one.add_argument(
+        "--data",
+        choices=("as-known", "corrected"),
+        default="as-known",
+        help="what was known at each day's cut, or today's revisions of it: then what they change is due again",
+    )
 
 
 def _champions(command) -> None:

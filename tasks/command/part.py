@@ -96,6 +96,7 @@ def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
         rows_at_a_time=part.feature_rows,
         progress=lambda done, total: desk.check(),
         memory_limit=sql_memory(desk.memory, threads),
+        data=part.pin.data if part.pin else "as-known",
     )
 
 

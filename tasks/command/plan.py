@@ -10,7 +10,7 @@ from tasks.command.airflow import pipeline_partitions, score_chunks
 from tasks.command.output import table
 from tasks.domain.estimate import Estimate, Measured, Prices
 from tasks.domain.partition import Partition
-from tasks.domain.results import Planned, PlanResult
+from tasks.domain.results import Data, Planned, PlanResult
 from tasks.errors import UsageError
 from tasks.lake import open_lake
 from tasks.settings import Settings, load_pipeline
@@ -25,6 +25,7 @@ def plan(
     model: str | int,
     allow_in_sample: bool = False,
     force: bool = False,
+    data: Data = "as-known",
 ) -> PlanResult:
     """Plan the local days `first` to `last`; left out, from the pipeline's first day to its last, or to today.
 
@@ -47,6 +48,7 @@ def plan(
         force=force,
         model=model,
         allow_in_sample=allow_in_sample,
+        data=data,
         now=now,
     )
 

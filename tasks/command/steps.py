@@ -14,6 +14,7 @@ from functools import partial
 from tasks.domain.partition import Partition, iso, partitions, span
 from tasks.domain.results import (
     ApproveResult,
+    Data,
     EvaluateResult,
     FeaturizeResult,
     IngestResult,
@@ -66,7 +67,7 @@ class Steps:
 
     Attributes:
         given: verb -> result that an earlier step handed over; nothing before it is run again.
-        model, allow_in_sample: see `pin`.
+        model, allow_in_sample, data: see `pin`.
         approve: why a person promotes what the gate would promote, where gate.approve is manual; None: nobody did.
         waiting: partitions that were left out since their inputs are still expected.
         backtest: the name of the backtest on whose line a pipeline's verbs run; None for the main line.
@@ -81,6 +82,7 @@ class Steps:
     given: dict[str, Result] = field(default_factory=dict)
     model: str | int = AS_OF
     allow_in_sample: bool = False
+    data: Data = "as-known"
     waiting: list[str] = field(default_factory=list)
     backtest: str | None = None
     refused: list[str] = field(default_factory=list)
@@ -155,6 +157,7 @@ class Steps:
             force=self.force,
             model=self.model,
             allow_in_sample=self.allow_in_sample,
+            data=self.data,
         )
         if "pin" not in self.given or not pin.partitions:
             for one in pin.skipped:
@@ -173,7 +176,7 @@ class Steps:
         wanted, features = [p for p in wanted if p.key in keys], self.given.get("featurize")
         if verb == "score" and self._spreads(wanted):
             return self._outside().score(spec, lake, wanted, views, pin, features)
-        features = features or self.featurize(spec, lake, wanted, views, pin.snapshots)
+        features = features or self.featurize(spec, lake, wanted, views, pin.snapshots, pin)
         if verb == "featurize":
             return features
         from tasks.score import score
@@ -200,13 +203,15 @@ class Steps:
 
         return Outside(self.settings, self.run, self.say, self.progress)
 
-    def featurize(self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots) -> FeaturizeResult:
+    def featurize(
+        self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots, pin: PinResult | None = None
+    ) -> FeaturizeResult:
         from tasks.command.part import sql_memory
         from tasks.compute.machine import free_memory
         from tasks.featurize import featurize
 
         started = time.perf_counter()
-        done = self._outside().featurize(spec, lake, wanted, views, snapshots) if self._spreads(wanted) else 0
+        done = self._outside().featurize(spec, lake, wanted, views, snapshots, pin) if self._spreads(wanted) else 0
         threads = min(self.settings.threads, len(wanted))  # the memory is for those sessions that run
         # Of what the workers committed, this looks up one version that holds all, and computes what was overwritten.
         found = featurize(
@@ -220,6 +225,7 @@ class Steps:
             rows_at_a_time=self.settings.feature_rows,
             progress=self.progress,
             memory_limit=sql_memory(free_memory(), threads),
+            data=pin.data if pin else "as-known",
         )
         return replace(found, computed=found.computed + done, seconds=time.perf_counter() - started)
 

@@ -41,6 +41,7 @@ class Delivery:
 _Moment = tuple[str, datetime, tuple[str, int]]
 """A source partition's key, its declared moment, and the pair that its first revision shows."""
 
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 Deliveries = Mapping[str, tuple[Delivery, ...]]
@@ -83,6 +84,39 @@ def visible_sources(
 ) -> dict[str, Visible]:
     """Source name -> what it shows to the partition."""
     return {name: visible(spec, use.source, partition, deliveries.get(name, {})) for name, use in spec.sources.items()}
+
+
+def corrected(spec: PipelineSpec, deliveries: Mapping[str, Deliveries]) -> dict[str, Deliveries]:
+    """The deliveries as if nothing had to be restated, and nothing had come late.
+
+    Of each source partition its newest revision alone, known when the first one was, or at the declared moment where
+    that came later. So a cut of them sees today's data of the partitions that it may know, and of no others.
+    """
+    found = {}
+    for name, use in spec.sources.items():
+        source = use.source
+        found[name] = {
+            key: (
+                Delivery(
+                    known[-1].revision,
+                    min(known[0].known_at, source.declared(source.partition(key)))
+                    if source.grain != "none"
+                    else _ALWAYS,
+                ),
+            )
+            for key, known in deliveries.get(name, {}).items()
+        }
+    return found
+
+
+def restated(known: Mapping[str, Visible], now: Mapping[str, Visible]) -> tuple[str, ...]:
+    """What a cut of corrected deliveries sees and one of the known ones doesn't, as `source/partition@revision`."""
+    return tuple(
+        f"{name}/{key}@{revision}"
+        for name, one in now.items()
+        if one.revisions != known[name].revisions
+        for key, revision in sorted(set(one.revisions) - set(known[name].revisions))
+    )
 
 
 def digest_of(seen: Mapping[str, Visible]) -> str:

@@ -11,6 +11,8 @@ from tasks.domain.promotion import ModelRef
 from tasks.domain.rebuilt import rebuilt
 
 Chosen = Literal["as-of", "champion", "named"]
+Data = Literal["as-known", "corrected"]
+"""What a partition is computed from: what was known at its cut, or today's revisions of the same partitions."""
 
 
 class Result:
@@ -88,6 +90,8 @@ class PinnedPartition(Result):
     """How the model was chosen: the champion at as_of, the newest `champion` whatever the day, or `named`."""
     in_sample: bool = False
     """Whether the model was trained on this partition."""
+    restated: tuple[str, ...] = ()
+    """What corrected data differs in from what was known, as `source/partition@revision`."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class PinResult(Result):
     partitions: tuple[PinnedPartition, ...]
     skipped: tuple[Skipped, ...]
     snapshots: dict[str, int]
+    data: Data = "as-known"
 
 
 @dataclass(frozen=True)

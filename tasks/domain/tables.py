@@ -66,12 +66,16 @@ def quarantine_columns(columns: Columns) -> dict[str, str]:
     }
 
 
-def predictions_columns(entity: Columns, *, classes: bool, reasons: bool = False) -> dict[str, str]:
+def predictions_columns(
+    entity: Columns, *, classes: bool, reasons: bool = False, corrected: bool = False
+) -> dict[str, str]:
     """Entity, key, score and model version.
 
     For several classes also the class and all probabilities; with reasons, in the margin's units, a list of
-    {feature, value, contribution}, the largest contribution first.
+    {feature, value, contribution}, the largest contribution first. On corrected data whether it differs from what was
+    known, for the partition; elsewhere the column is empty.
     """
     several = {"predicted": "string", "scores": "list<float>"} if classes else {}
     why = {"reasons": "list<reason>"} if reasons else {}
-    return {**entity, "partition_key": "string", "score": "float", **several, **why, "model_version": "int"}
+    marks = {"restated": "bool"} if corrected else {}
+    return {**entity, "partition_key": "string", "score": "float", **several, **why, "model_version": "int", **marks}

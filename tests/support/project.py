@@ -76,11 +76,12 @@ class Project:
         meanwhile: Callable[[], Any] | None = None,
         model: str | int = "as-of",
         allow_in_sample: bool = False,
+        data: str = "as-known",
     ) -> Any:
         """A verb with all that it needs before it, in this process; its result.
 
         Args:
-            model, allow_in_sample: which model scores, see `tasks.pin.pin`.
+            model, allow_in_sample, data: which model scores, from what, see `tasks.pin.pin`.
             meanwhile: called once, when the verb has worked on its first partition and published nothing.
         """
         run = RunRef(run_id or f"test-{uuid.uuid4().hex[:8]}", 1, "tester")
@@ -91,6 +92,7 @@ class Project:
                 others.pop()()
 
         how = {"force": force, "given": dict(given or {}), "model": model, "allow_in_sample": allow_in_sample}
+        how["data"] = data
         steps = Steps(self.settings, run, lambda text: None, progress, **how)
         return (steps.source if verb in SOURCE_VERBS else steps.pipeline)(verb, name, partition)
 
