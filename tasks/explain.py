@@ -54,6 +54,10 @@ def why(*, spec: PipelineSpec, partition: Partition, entity: Mapping[str, str], 
         raise NotFoundError(f"{spec.pipeline} {partition.key} has no prediction of {_spelled(entity)}: {gone}")
     row = {name: value for name, value in found[0].items() if name != "partition_key"}
     stored = row.pop("reasons", None)
+    if meta.get("data") == "corrected":
+        notes.append(f"published from corrected data; restated since: {', '.join(meta['restated']) or 'nothing'}")
+    else:
+        row.pop("restated", None)
     descriptor = load_version(lake, spec.line, meta["model_version"], digest=meta["model_digest"])
     model = lake.get_model(meta["model_digest"])  # checked: what the ledger names is what lies there
     table_name = tables.features(spec.pipeline, meta["view"])

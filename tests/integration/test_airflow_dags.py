@@ -30,6 +30,7 @@ RUNS = {
     "maintenance": ("millrace__maintain", None),
     "no version": ("tiny__score", {"partition": "2024-01-05", "model": "7"}),
     "no champion": ("tiny__score", {"partition": "2024-01-05"}),
+    "corrected": ("tiny__score", {"partition": "2024-01-05", "data": "corrected"}),
     "no partition": ("orders__ingest", {}),
     "no day": ("orders__ingest", {"partition": "2024-01"}),
     "labels": ("arrivals__ingest", {"from": "2024-01-01", "to": "2024-01-05"}),
@@ -148,6 +149,10 @@ def test_a_partition_without_a_champion_skips_the_run_and_keeps_the_reason(ran):
     run = ran["no champion"]
     assert (run["state"], set(run["tasks"].values())) == ("success", {"skipped"})
     assert run["results"]["pin"]["skipped"] == [{"key": "2024-01-05", "reason": "no champion"}]
+
+
+def test_a_run_for_corrected_data_pins_that(ran):
+    assert [ran[name]["results"]["pin"]["data"] for name in ("no champion", "corrected")] == ["as-known", "corrected"]
 
 
 def test_a_run_with_a_named_version_asks_for_that_one(ran):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tasks.command.plan import plan
+from tasks.domain.results import FeaturizeResult, PinResult, Result
 from tests.support.pipelines import deliver
 from tests.support.project import Project
 
@@ -124,5 +126,19 @@ def test_plan_run_backfill_and_why_spell_it_alike(project: Project):
     assert [one["key"] for one in ran.json["partitions"]] == dependants(5, 8), ran.err
     told = project.command("why", NAME, "20240205-000", "2024-02-05")
     assert told.code == 0 and "other deliveries were visible" not in told.out, told.err
+    assert "published from corrected data; restated since: orders/2024-02-05@2" in told.out
     refused = project.command("run", "ingest", "orders", "2024-02-05", "--data", "corrected")
     assert refused.code != 0 and "--data" in refused.err
+
+
+def test_separate_steps_hand_on_which_data_it_is_and_what_the_features_took(project: Project):
+    restate(project, "2024-02-05")
+    pin = project.run("pin", NAME, RANGE, data="corrected")
+    given: dict[str, Result] = {"pin": PinResult.from_dict(json.loads(json.dumps(pin.to_dict())))}
+    features = project.run("featurize", NAME, RANGE, given=given)
+    given["featurize"] = FeaturizeResult.from_dict(json.loads(json.dumps(features.to_dict())))
+    ran = project.run("score", NAME, RANGE, given=given)
+    assert [one.key for one in ran.partitions] == dependants(5, 8)
+    took = project.table(PREDICTIONS).commits()[-1].took
+    assert took["featurize"] == features.seconds > 0
+    assert (took["computed"], took["threads"], took["device"]) == (4, project.settings.threads, "cpu")

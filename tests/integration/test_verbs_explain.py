@@ -112,8 +112,8 @@ def test_a_row_without_a_prediction_is_looked_for_where_it_went(scored: Project)
 
 def test_a_row_that_is_clean_and_was_not_returned_by_the_sql_was_filtered(scored: Project):
     spec = load_pipeline(scored.settings.config, NAME)
-    inputs = scored.entry(PREDICTIONS, DAY).meta["inputs"]
-    request = {"spec": spec, "partition": spec.partition(DAY), "inputs": inputs, "lake": scored.lake}
+    meta = scored.entry(PREDICTIONS, DAY).meta
+    request = {"spec": spec, "partition": spec.partition(DAY), "meta": meta, "lake": scored.lake}
     said = whereabouts(entity={"order_id": ORDER}, **request)
     assert said.startswith("it was filtered: it is in sources/orders/clean@")
     with pytest.raises(UsageError, match="'much' is no double as amount is"):

@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.domain.cut import (
     Delivery,
+    corrected,
     deliveries_of,
     driving_keys,
     label_keys,
     matured,
+    restated,
     thin,
     visible,
     visible_labels,
@@ -190,3 +192,21 @@ def test_cuts_that_show_the_same_delivery_share_its_pair():
     one, next_one = (visible(SPEC, TRUTH, SPEC.partition(key), known) for key in ("2013-01-09", "2013-01-10"))
     assert one.revisions[-1] == ("2013-01-08", 1)
     assert any(pair is one.revisions[-1] for pair in next_one.revisions)
+
+
+def test_corrected_deliveries_show_the_newest_revision_of_what_may_be_known_and_of_nothing_else():
+    known = on_time(TRUTH, *HISTORY, "2013-01-10")
+    known["2013-01-09"] += (Delivery(2, AS_OF + HOUR), Delivery(3, AS_OF + 9 * HOUR))
+    known["2013-01-10"] += (Delivery(2, AS_OF + 99 * HOUR),)
+    was = {"truth": visible(SPEC, TRUTH, DAY, known)}
+    now = {"truth": visible(SPEC, TRUTH, DAY, corrected(SPEC, {"truth": known})["truth"])}
+    assert was["truth"].revisions[-1] == ("2013-01-09", 1)
+    assert now["truth"].revisions[-1] == ("2013-01-09", 3)
+    assert len(now["truth"].revisions) == len(HISTORY)
+    assert restated(was, now) == ("truth/2013-01-09@3",)
+    assert restated(was, was) == ()
+
+
+def test_corrected_deliveries_came_in_time():
+    late = on_time(TRUTH, *HISTORY) | {"2013-01-09": (Delivery(1, AS_OF + 9 * HOUR),)}
+    assert corrected(SPEC, {"truth": late})["truth"]["2013-01-09"] == (Delivery(1, declared(TRUTH, "2013-01-09")),)
