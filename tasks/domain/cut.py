@@ -90,7 +90,7 @@ def corrected(spec: PipelineSpec, deliveries: Mapping[str, Deliveries]) -> dict[
     """The deliveries as if nothing had to be restated, and nothing had come late.
 
     Of each source partition its newest revision alone, known when the first one was, or at the declared moment where
-    that came later. So a cut of them sees today's data of the partitions that it may know, and of no others.
+    that is earlier. So a cut of them sees today's data of the partitions that it may know, and of no others.
     """
     found = {}
     for name, use in spec.sources.items():
