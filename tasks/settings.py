@@ -59,6 +59,8 @@ class Settings(BaseModel):
     """Endpoint of an S3 server other than AWS."""
     s3_region: str = "us-east-1"
     """Region of the buckets."""
+    s3_timeout: float = Field(60, gt=0)
+    """Seconds for which an S3 server may stay silent, or for one request of a Delta table, before it is tried again."""
     workers: int = Field(1, ge=1)
     """Dask workers of a local CPU cluster."""
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)

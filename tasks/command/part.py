@@ -33,11 +33,13 @@ class LakeAt:
     uri: str
     s3_endpoint: str | None
     s3_region: str
+    s3_timeout: float
     history_days: float
 
     @classmethod
     def of(cls, settings: Settings) -> LakeAt:
-        return cls(settings.lake_uri, settings.s3_endpoint, settings.s3_region, settings.history_days)
+        server = (settings.s3_endpoint, settings.s3_region, settings.s3_timeout)
+        return cls(settings.lake_uri, *server, settings.history_days)
 
     def open(self, home: Path) -> Lake:
         """The lake, from a worker.
@@ -45,8 +47,8 @@ class LakeAt:
         Args:
             home: for its index and what waits to be uploaded.
         """
-        there = {"lake": self.uri, "s3_endpoint": self.s3_endpoint, "s3_region": self.s3_region}
-        return open_lake(Settings(home=home, history_days=self.history_days, **there))
+        server = {name: getattr(self, name) for name in ("s3_endpoint", "s3_region", "s3_timeout")}
+        return open_lake(Settings(home=home, lake=self.uri, history_days=self.history_days, **server))
 
     def holds(self, key: str, home: Path) -> bool:
         """Whether an object is there: another lake of the same name does not have it."""

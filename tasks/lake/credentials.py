@@ -23,8 +23,8 @@ def s3_client(settings: Settings) -> Any:
     own_server = settings.s3_endpoint is not None
     config = Config(
         retries={"mode": "standard", "max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=min(10, settings.s3_timeout),
+        read_timeout=settings.s3_timeout,
         max_pool_connections=16,
         s3={"addressing_style": "path"} if own_server else {},
         # Not every S3 server takes the trailing checksums that AWS clients send by default.
@@ -49,6 +49,7 @@ def storage_options(uri: str, settings: Settings) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": credential.secret_key,
         # Two writers of one log entry: the second must lose. Never AWS_S3_ALLOW_UNSAFE_RENAME.
         "conditional_put": "etag",
+        "timeout": f"{round(settings.s3_timeout * 1000)}ms",
     }
     if credential.token:
         options["AWS_SESSION_TOKEN"] = credential.token

@@ -319,7 +319,7 @@ def test_features_are_held_to_the_memory_of_who_computes_them(february: Project)
 def test_workers_of_another_millrace_or_of_another_lake_are_refused(
     february: Project, tmp_path: Path, workers: DaskProcesses
 ):
-    nowhere = LakeAt(str(tmp_path / "elsewhere"), None, "us-east-1", 7)
+    nowhere = LakeAt(str(tmp_path / "elsewhere"), None, "us-east-1", 60, 7)
     with open_cluster(
         scheduler=workers.address, workers=1, threads=1, memory_limit="auto", gpus=0, workdir=tmp_path
     ) as place, pytest.raises(NoPlaceError, match="does not see the lake"):  # fmt: skip

@@ -131,6 +131,7 @@ class Project:
             "MILLRACE_LANDING": settings.landing,
             "MILLRACE_MLFLOW": settings.mlflow,
             "MILLRACE_S3_ENDPOINT": settings.s3_endpoint,
+            "MILLRACE_S3_TIMEOUT": str(settings.s3_timeout),
             "MILLRACE_THREADS": str(settings.threads),
             "MILLRACE_MEMORY_LIMIT": settings.memory_limit,
         }
