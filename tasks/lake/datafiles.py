@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -33,7 +34,7 @@ def write_files(
 ) -> list[NewFile]:
     """Writes rows as files named by their partition, such as `partition_key=2013-01-05/part-0-….parquet`.
 
-    Rows keep their order within a partition. When it fails, files may stay behind in the folder.
+    Rows keep their order within a partition. When it fails, none of its files stays behind.
 
     Args:
         data: rows with all of `columns`, in any order; types are cast where nothing is lost.
@@ -48,6 +49,7 @@ def write_files(
     reader = data.to_reader(max_chunksize=_ROW_GROUP) if isinstance(data, pa.Table) else data
     _check_names(reader.schema, columns)
     written: list[NewFile] = []
+    token = uuid.uuid4().hex
 
     def visit(file) -> None:
         path = str(Path(file.path).relative_to(folder))
@@ -62,7 +64,7 @@ def write_files(
             format=layout,
             file_options=layout.make_write_options(compression="zstd"),
             partitioning=pads.partitioning(pa.schema([columns.field(name) for name in partition_by]), flavor="hive"),
-            basename_template=f"part-{{i}}-{uuid.uuid4().hex}.parquet",
+            basename_template=f"part-{{i}}-{token}.parquet",
             existing_data_behavior="overwrite_or_ignore",
             preserve_order=True,
             min_rows_per_group=_ROW_GROUP // 2,
@@ -70,7 +72,13 @@ def write_files(
             max_partitions=1_000_000,
             file_visitor=visit,
         )
-    except OSError as error:
+    except BaseException as error:
+        # on a full disk each retry would leave more; the visitor isn't told of a file that broke off
+        for file in folder.rglob(f"part-*-{token}.parquet"):
+            with suppress(OSError):
+                file.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(f"{folder}: rows can't be written: {error}", hint="is the disk full?") from error
     return [_plainly_named(folder, file) for file in written]
 
