@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from statistics import median
+from typing import Any
 
 import psutil
 
 from tests.support.dask_processes import ROOT
+from tests.support.faulty_proxy import KINDS, FaultyProxy
 from tests.support.kills import COMBINATIONS, Survived, commit
 
 FILE = ROOT / "docs" / "reliability.md"
@@ -101,6 +105,52 @@ class KillPoints:
 def write_histories(counts: Mapping[str, int]) -> None:
     """What there was in all histories of a run in which each promise was held."""
     write_section("histories", [*counts, "failures"], [[*map(str, counts.values()), "none"]])
+
+
+@dataclass
+class Faults:
+    """The loops on a faulty wire that ended as without a fault.
+
+    Attributes:
+        expected: how many must end well for the figures to be written.
+    """
+
+    expected: int
+    loops: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self, *, seed: int, share: float, proxy: FaultyProxy, failures: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """One loop; `failures` are the errors of attempts that failed clean, by step."""
+        self.loops.append(
+            {
+                "seed": seed,
+                "share": share,
+                "requests": proxy.requests,
+                "injected": [[kind, method, count] for (kind, method), count in sorted(proxy.injected.items())],
+                "kinds": proxy.kinds(),
+                "lost_creations": proxy.lost_creations,
+                "failed_attempts": {step: [one["type"] for one in errors] for step, errors in failures.items()},
+            }
+        )
+
+    def json(self) -> str:
+        return json.dumps({"commit": commit(), "loops": self.loops}, indent=1) + "\n"
+
+    def write(self) -> None:
+        """Write the figures down; a run in which one failed, or that was only a part, writes nothing."""
+        if len(self.loops) < self.expected:
+            return
+        rows = []
+        for share in sorted({one["share"] for one in self.loops}):
+            found = [one for one in self.loops if one["share"] == share]
+            kinds = sum((Counter(one["kinds"]) for one in found), Counter())
+            failed = sum(len(errors) for one in found for errors in one["failed_attempts"].values())
+            counts = [sum(one["requests"] for one in found), *(kinds[kind] for kind in KINDS)]
+            counts += [sum(one["lost_creations"] for one in found), failed]
+            rows.append([f"{share:.0%}", str(len(found)), *(f"{count:,}" for count in counts)])
+        names = ["share", "loops", "requests", *KINDS, "lost answers to creations", "attempts that failed clean"]
+        write_section("faults", names, rows)
 
 
 def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
