@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -135,6 +136,24 @@ def test_a_repair_scores_the_bad_versions_days_again_and_a_second_one_changes_no
     # an as-of backfill afterwards never brings the bad version back
     project.run("score", NAME, "2024-02-02..2024-02-05", force=True)
     assert set(scored(project).values()) == {good}
+
+
+def test_an_as_of_backfill_changes_nothing_and_gives_a_deleted_table_back_row_for_row(bad):
+    project, good, worse, call = bad
+    days, predictions = "2024-02-02..2024-02-05", project.settings.home / "lake" / PREDICTIONS
+    for repaired in (False, True):
+        if repaired:
+            assert call("rollback", NAME, "--why", WHY, "--repair")[0] == 0
+        before, version = project.rows(PREDICTIONS), project.version(PREDICTIONS)
+        code, planned, _ = call("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-05")
+        assert code == 0 and not [one for one in planned["partitions"] if one["due"]]
+        assert call("run", "score", NAME, days)[0] == 0 and project.version(PREDICTIONS) == version
+        shutil.rmtree(predictions)  # as if it had never been: what is due follows from what is there
+        _, planned, _ = call("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-05")
+        assert [one["due"] for one in planned["partitions"]] == [True] * 4
+        assert call("run", "score", NAME, days)[0] == 0
+        assert project.rows(PREDICTIONS) == before
+        assert set(scored(project).values()) == ({good} if repaired else {good, worse})
 
 
 @pytest.mark.parametrize(
