@@ -33,6 +33,7 @@ _CONFIGURATION = {
     # No column statistics: they would put people's values into the log, beyond the reach of erasure.
     "delta.dataSkippingNumIndexedCols": "0",
 }
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,9 @@ def _told(what: str):
     try:
         yield
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{what}: {error}") from error
+        # delta-rs draws its causes as a coloured tree
+        plain = " ".join(_COLOUR.sub("", str(error)).replace("↳", ":").split()).replace(" : ", ": ")
+        raise StorageError(f"{what}: {plain}") from error
 
 
 def _conformed(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:

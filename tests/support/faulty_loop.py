@@ -75,6 +75,7 @@ def clean_failure(ended: Ended) -> dict[str, Any]:
     assert ended.code == 1, (ended.code, ended.err)
     error = ended.json["error"]
     assert error["type"] not in ("MillraceError", "Exception"), error
+    assert error["message"].isprintable(), error
     assert "Traceback" not in ended.err, ended.err
     assert ended.err.splitlines()[-1].startswith("millrace: "), ended.err
     return error
