@@ -62,7 +62,13 @@ class Outside:
     progress: Callable[[int, int], None]
 
     def featurize(
-        self, spec: PipelineSpec, lake: Lake, wanted: Sequence[Partition], views, snapshots, pin: PinResult | None
+        self,
+        spec: PipelineSpec,
+        lake: Lake,
+        wanted: Sequence[Partition],
+        views,
+        snapshots,
+        pin: PinResult | None = None,
     ) -> int:
         """Have features computed and committed; returns for how many partitions, once for each view."""
         settings = self.settings
