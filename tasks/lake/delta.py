@@ -140,17 +140,24 @@ class Snapshot:
 
     @contextmanager
     def reading(self):
-        """Tells of a data file that is gone.
+        """Tells of a data file that is gone, or of a store that fails.
 
         Raises:
             StorageError: names the file and the version.
         """
+        from deltalake.exceptions import DeltaError
+
         try:
             yield
         except FileNotFoundError as error:
             raise StorageError(
                 f"table {self.uri} lacks a data file of version {self.version}: {error}",
                 hint="was it vacuumed since it was pinned, or by another tool? pin again; else restore the file",
+            ) from error
+        except (OSError, DeltaError) as error:
+            raise StorageError(
+                f"table {self.uri}: a data file of version {self.version} can't be read: {_plain(error)}",
+                hint="is the store up? run the step again",
             ) from error
 
     def commit(
@@ -259,9 +266,12 @@ def _told(what: str):
     try:
         yield
     except (DeltaError, OSError) as error:
-        # delta-rs draws its causes as a coloured tree
-        plain = " ".join(_COLOUR.sub("", str(error)).replace("↳", ":").split()).replace(" : ", ": ")
-        raise StorageError(f"{what}: {plain}") from error
+        raise StorageError(f"{what}: {_plain(error)}") from error
+
+
+def _plain(error: BaseException) -> str:
+    """An error in one line: delta-rs draws its causes as a coloured tree."""
+    return " ".join(_COLOUR.sub("", str(error)).replace("↳", ":").split()).replace(" : ", ": ")
 
 
 def _conformed(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from tasks.domain.run import RunRef
-from tasks.errors import PopulationError, SpecError, StorageError, SupersededError
+from tasks.errors import PopulationError, SpecError, StorageError, SupersededError, Terminal
 from tasks.lake import Entry, open_lake
 from tasks.lake.schema import arrow_schema
 from tasks.lake.table import Table
 from tasks.settings import REPOSITORY, Settings
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.rows import COLUMNS, PARTITION_BY, put, rows, values_of
 from tests.support.s3 import S3Proxy
 
@@ -422,3 +423,17 @@ def test_the_index_is_kept_below_the_home(table: Table, storage: Settings) -> No
     assert len(list(Path(storage.home, "cache", "state").glob("*/000000.json"))) == 1
     open_lake(storage).drop_state()
     assert open_lake(storage).table(table.name).entries() == {A: Entry(A, 1)}
+
+
+def test_a_data_file_that_the_store_does_not_give_is_a_transient_error_in_one_line(
+    s3_settings: Settings, s3_endpoint: str
+) -> None:
+    with FaultyProxy(s3_endpoint, seed=1, share=0.0, stall=1.5) as proxy:
+        behind = s3_settings.model_copy(update={"s3_endpoint": proxy.endpoint, "s3_timeout": 1.0})
+        table = open_lake(behind).table("sources/weather/clean")
+        version = put(table, ("2013-11-03", 1), [1])
+        snapshot, files = table.snapshot(version), table.files(version=version)
+        proxy.share = 1.0
+        with pytest.raises(StorageError, match="a data file of version 1 can't be read: ") as told:
+            list(snapshot.batches(files, columns=["x"], batch_rows=10))
+    assert str(told.value).isprintable() and not isinstance(told.value, Terminal)

@@ -28,6 +28,7 @@ class FaultyProxy:
 
     Attributes:
         endpoint: its address.
+        share: of the requests that get a fault, from now on.
         requests: how many came.
         injected: how many faults, by kind and method.
         lost_creations: PUTs with `If-None-Match: *` that were done and whose answer was lost.
@@ -47,7 +48,7 @@ class FaultyProxy:
         self.lost_creations = 0
         self._upstream = urllib.parse.urlsplit(upstream)
         self._draw = random.Random(seed)
-        self._share, self._stall = share, stall
+        self.share, self._stall = share, stall
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -72,7 +73,7 @@ class FaultyProxy:
         """The fault that a request gets, or None."""
         with self._lock:
             self.requests += 1
-            if self._draw.random() >= self._share:
+            if self._draw.random() >= self.share:
                 return None
             kind = self._draw.choice(KINDS)
             self.injected[kind, method] += 1
