@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked_steps import ForkedSteps, forked_steps
+from tests.support.kill_points import Workshop
 from tests.support.mlflow_server import mlflow_server
 from tests.support.pipelines import write_config
 from tests.support.project import Project, make_project
@@ -56,3 +58,16 @@ def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) ->
 def champion(first_champion: Project, tmp_path: Path) -> Project:
     """A copy of its own of `first_champion`."""
     return first_champion.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def steps() -> Iterator[ForkedSteps]:
+    """A process that has imported everything and forks commands."""
+    with forked_steps() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def workshop(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Projects in the states that writing verbs begin with."""
+    return Workshop(tmp_path_factory.mktemp("workshop"), mlflow_uri, steps)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.support.forked_steps import ForkedSteps, forked_steps
+from tests.support.forked_steps import ForkedSteps
 from tests.support.histories import Histories, Seen, beginning
 from tests.support.kill_points import Workshop
 from tests.support.kills import commit
@@ -19,15 +17,9 @@ IN_TESTS, IN_PROOFS, SHARDS = 60, 500, 10
 
 
 @pytest.fixture(scope="module")
-def steps() -> Iterator[ForkedSteps]:
-    with forked_steps() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def machine(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> type[Histories]:
+def machine(steps: ForkedSteps, workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> type[Histories]:
     folder = tmp_path_factory.mktemp("histories")
-    project, versions = beginning(Workshop(folder, mlflow_uri, steps), folder / "begun")
+    project, versions = beginning(workshop, folder / "begun")
 
     class Machine(Histories):
         pass

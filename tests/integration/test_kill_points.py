@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 
-from tests.support.forked_steps import ForkedSteps, Point, forked_steps
+from tests.support.forked_steps import Point
 from tests.support.kill_points import SCENARIOS, Unbroken, Workshop, check_kill, listed, spelled, unbroken
 from tests.support.kills import commit
 from tests.support.proofs import KillPoints
@@ -26,17 +26,6 @@ def drawn() -> list[tuple[str, Point]]:
     draw = random.Random(commit())
     share = {name: [one for one in ALL if one[0] == name] for name in SCENARIOS}
     return [one for mine in share.values() for one in draw.sample(mine, IN_TESTS // len(SCENARIOS))]
-
-
-@pytest.fixture(scope="module")
-def steps() -> Iterator[ForkedSteps]:
-    with forked_steps() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def workshop(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"), mlflow_uri, steps)
 
 
 @pytest.fixture(scope="module")

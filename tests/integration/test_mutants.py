@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support import reader
-from tests.support.forked_steps import ForkedSteps, forked_steps
 from tests.support.kill_points import NAME, PREDICTED, Workshop, lake_of
 
 PREDICTIONS = f"{NAME}/predictions"
-
-
-@pytest.fixture(scope="module")
-def steps() -> Iterator[ForkedSteps]:
-    with forked_steps() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def workshop(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"), mlflow_uri, steps)
 
 
 def publish(workshop: Workshop, mutant: str | None, *, run: str = "the-run"):

@@ -13,17 +13,11 @@ import pytest
 
 from tests.support.faulty_loop import STALL, begin, seen
 from tests.support.faulty_proxy import FaultyProxy
-from tests.support.forked_steps import ForkedSteps, forked_steps
+from tests.support.forked_steps import ForkedSteps
 from tests.support.proofs import Faults
 
 SHARES = (0.05, 0.15)
 SEEDS = 20
-
-
-@pytest.fixture(scope="module")
-def steps() -> Iterator[ForkedSteps]:
-    with forked_steps() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
