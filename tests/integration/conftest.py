@@ -68,6 +68,6 @@ def steps() -> Iterator[ForkedSteps]:
 
 
 @pytest.fixture(scope="session")
-def workshop(steps: ForkedSteps, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """Projects in the states that writing verbs begin with."""
-    return Workshop(tmp_path_factory.mktemp("workshop"), mlflow_uri, steps)
+def workshop(steps: ForkedSteps, first_champion: Project, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Projects in the states that writing verbs begin with; after the first champion, which others know as version 1."""
+    return Workshop(tmp_path_factory.mktemp("workshop"), first_champion.settings.mlflow, steps)

@@ -124,7 +124,10 @@ def test_an_unexpected_error_is_one_line_too(call: Call, tmp_path: Path):
         (["feed", "--from", "soon"], "'soon' is no day; expected for instance 2013-11-05"),
         (["run", "guess", "late_orders", "2024-01-01"], "invalid choice: 'guess'"),
         (["run", "score", "late_orders", "2024-01-01", "--model", "best"], "'best' is none of as-of, champion or"),
-        (["run", "train", "late_orders", "2024-01", "--model", "1"], "--model and --allow-in-sample are for pin"),
+        (
+            ["run", "train", "late_orders", "2024-01", "--model", "1"],
+            "--model, --allow-in-sample and --data are for pin",
+        ),
         (["run", "score", "late_orders", "2024-01-01", "--model", "champion"], "late_orders has no champion yet"),
         (["ledger", "late_order"], "there is no pipeline 'late_order' (did you mean 'late_orders'?)"),
         (["ledger", "late_orders", "--known-at", "2024-01-01"], "'2024-01-01' is no moment; expected for instance"),
