@@ -51,7 +51,7 @@ def main() -> None:
         report.show(part)
         if not words.quick:
             report.keep(name, part, seconds=time.monotonic() - began)
-            report.write(PARTS)
+            report.write((*PARTS, report.GPU))
 
 
 if __name__ == "__main__":

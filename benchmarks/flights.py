@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import multiprocessing
+import os
 import zipfile
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -56,27 +58,38 @@ def flights(folder: Path, rows: int, *, size: int = FILE_ROWS, seed: int = 2013)
     files = [folder / f"{number:04d}.parquet" for number in range(rows // size)]
     if all(file.exists() for file in files):
         return files
-    for file, table in zip(files, _cut(days(seed), size), strict=False):
-        if not file.exists():
-            part = file.with_suffix(".part")
-            pq.write_table(table, part, row_group_size=ROW_GROUP, compression="zstd")
-            part.replace(file)
+    left = [number for number, file in enumerate(files) if not file.exists()]
+    workers = min(len(left), len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(partial(_write, folder, size, seed), left))
     return files
 
 
-def days(seed: int) -> Iterator[pa.Table]:
-    """One table after another, a day each, without end."""
-    day = FIRST
-    while True:
-        yield one_day(seed, day)
+def _write(folder: Path, size: int, seed: int, number: int) -> None:
+    """One file: the rows from `number * size` on."""
+    first, day, held = number * size, FIRST, 0
+    while held + (count := rows_of_day(seed, day)) <= first:
+        held, day = held + count, day + timedelta(days=1)
+    parts, skip = [], first - held
+    while sum(map(len, parts)) < skip + size:
+        parts.append(one_day(seed, day))
         day += timedelta(days=1)
+    file = folder / f"{number:04d}.parquet"
+    part = file.with_suffix(".part")
+    pq.write_table(pa.concat_tables(parts).slice(skip, size), part, row_group_size=ROW_GROUP, compression="zstd")
+    part.replace(file)
+
+
+def rows_of_day(seed: int, day: date, copies: int = COPIES) -> int:
+    """How many rows `one_day` has."""
+    source, _ = _source(seed, day)
+    return int(_year().starts[source + 1] - _year().starts[source]) * copies
 
 
 def one_day(seed: int, day: date, copies: int = COPIES) -> pa.Table:
     """The rows of one day of the new calendar."""
     year = _year()
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, day.toordinal()], dtype=np.uint64)))
-    source = random.choice(_alike(day))
+    source, random = _source(seed, day)
     place = np.tile(np.arange(year.starts[source], year.starts[source + 1]), copies)
     copy = np.repeat(np.arange(copies), year.starts[source + 1] - year.starts[source])
     jitter = random.integers(-7, 8, len(place))
@@ -162,15 +175,10 @@ def _alike(day: date) -> list[int]:
     return found
 
 
-def _cut(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `size` rows."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        while sum(len(one) for one in held) >= size:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, size)
-            held = [whole.slice(size)]
+def _source(seed: int, day: date) -> tuple[int, np.random.Generator]:
+    """(the real day that a day takes, what draws the rest of it)."""
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, day.toordinal()], dtype=np.uint64)))
+    return random.choice(_alike(day)), random
 
 
 def _csv(source) -> pa.Table:

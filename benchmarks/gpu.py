@@ -8,92 +8,162 @@ three more: `python3.12 -m venv env`,
 `env/bin/python -m benchmarks.gpu`. Airflow, MLflow, Great Expectations, DuckDB and Delta are not needed.
 
 It prints a table: the behaviour suite of every place of training on one GPU and on a Dask-CUDA cluster; training
-of each `--rows` against plain XGBoost on the same GPU; the cluster's start-up; scoring against the device's own
-upload; SHAP values; a training that is killed and goes on. Each side is a process of its own. All but the cluster's
-run on one GPU, the first that no training holds, and its memory is what the table tells.
+of each `--rows` against plain XGBoost on the same GPU, from memory and, up to ten million rows, from the same files, and
+from external memory; the cluster's start-up; scoring against the device's own upload and against the processors; SHAP
+values; a training that is killed and goes on, in one process and on the cluster; two trainings at once, one of which
+waits. Each side is a process of its own. All but the cluster's run on one GPU, the first that no training holds, and
+its memory is what the table tells, also what is still in use when all have ended.
+A side that fails is named, the others go on, and the exit status is 1. `--parts` takes some of them.
 `--device cpu` runs the same code on the processors, which is how it is tested where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import inspect
 import logging
-import os
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+from benchmarks.flights import FEATURES, flights
+from benchmarks.gpu_sides import CLUSTER, SIDES, size_of_file
+from benchmarks.measure import Figure, Part, Ran, cores, of, ratios, rounds, run
 
-from benchmarks.flights import FEATURES, FILE_ROWS, flights
-from benchmarks.measure import Figure, Part, Ran, answer, cores, family, of, ratios, rounds, run, say
-from benchmarks.training import PARAMS, encoded
-
-BATCH = 65_536
-"""As the settings' score_batch_rows."""
-CLUSTER = "Dask workers"
-_UPLOAD = 1 << 28
+PLACES = ("one process", CLUSTER)
+_COMPARED = 10_000_000
+"""Rows up to which a training is compared with pandas' way and with external memory, too."""
 
 
-def measure(
-    folder: Path, *, device: str = "cuda", rows: tuple[int, ...] = (10_000_000, 100_000_000), boosts: int = 20, times: int = 3
-) -> Part:  # fmt: skip
-    """Everything on one device."""
-    figures, sides, said = [], {}, []
-    common = ("--device", device, "--rounds", boosts, "--folder", folder)
-    gpu = free_gpu() if device == "cuda" else None
-    one = {"CUDA_VISIBLE_DEVICES": gpu} if gpu else None
+class Suite:
+    """Figures, sides and sentences of one device, part by part.
 
-    def side(name: str, count: int, *more: object) -> Ran:
-        seen = None if name == "cluster" or CLUSTER in more else one
-        with GpuMemory(gpu) as memory:
-            ran = run("benchmarks.gpu", "--side", name, "--rows", count, *common, *more, environment=seen, again=0)
+    Args:
+        folder: where the flights are kept.
+        device: cuda or cpu.
+        rows: of the trainings; all but the trainings take the fewest.
+        boosts: rounds of boosting.
+        times: how often each side runs.
+    """
+
+    def __init__(self, folder: Path, *, device: str, rows: tuple[int, ...], boosts: int, times: int) -> None:
+        self.folder, self.device, self.rows, self.boosts, self.times = folder, device, rows, boosts, times
+        self.least = min(rows)
+        self.figures: list[Figure] = []
+        self.sides: dict[str, dict] = {}
+        self.said: list[str] = []
+        self.failed: list[str] = []
+        self.gpu = free_gpu() if device == "cuda" else None
+        self.parts = {"checks": self.checks, "train": self.train, "start": self.start, "score": self.score,
+                      "shap": self.shap, "resume": self.resume, "both": self.both}  # fmt: skip
+
+    def measure(self, parts: tuple[str, ...] = ()) -> Part:
+        """Those parts, or all: one that fails is told and leaves the others as they are."""
+        idle = self._in_use()
+        for name in parts or self.parts:
+            try:
+                self.parts[name]()
+            except SystemExit as error:
+                self.failed.append(name)
+                self.said.append(f"part {name} **failed**: {error}")
+        if self.gpu:
+            self.said.append(
+                f"GPU memory in use: {idle:.0f} MB before the first side, {self._in_use():.0f} MB after the last"
+            )
+        self.said.append(f"{cores()} processors; {_device_name(self.gpu)}")
+        return Part(tuple(self.figures), self.sides, tuple(self.said))
+
+    def checks(self) -> None:
+        failed = []
+        for where in PLACES:
+            found = self._side("checks", self.least, "--place", where).result
+            self.said.append(
+                f"{found['passed']} checks of tests/support/cluster_checks.py passed on {where} ({self.device})"
+            )
+            failed += [f"{check} on {where}" for check in found["failed"]]
+        if failed:
+            raise SystemExit(", ".join(failed))
+
+    def train(self) -> None:
+        for count in self.rows:
+            flights(self.folder, count, size=size_of_file(count))
+            names = ("ours", "plain", "files", "external") if count <= _COMPARED else ("ours", "plain")
+            found = rounds(self.times, names, lambda name, count=count: self._side(name, count))
+            seconds = {name: of(runs, "seconds") for name, runs in found.items()}
+            size = f"{count:,} rows x {self.boosts} rounds, {len(FEATURES)} features, {self.device}"
+            for name, against, target, most in (
+                ("plain", "plain `xgb.train` on the same device, from the host's memory", "≤ 1.10 ×", 1.10),
+                ("files", "plain `xgb.train` on the same device, from the same files", "", None),
+                ("external", "the same from external memory", "", None),
+            ):
+                if name in found:
+                    values = ratios(seconds["ours"], seconds[name])
+                    self.figures.append(
+                        Figure(f"training, wall clock ({size})", against, target, values, " ×", most=most)
+                    )
+            for name, runs in found.items():
+                self.sides[f"train {count:,}: {name}"] = {
+                    "s": seconds[name],
+                    "M rows x rounds / s": [count * self.boosts / one / 1e6 for one in seconds[name]],
+                    "GB of host at most": [one.peak / 1e9 for one in runs],
+                    "GB of GPU at most": of(runs, "gpu"),
+                }
+
+    def start(self) -> None:
+        self.sides["a Dask cluster starts"] = {"s": of(self._sides("cluster"), "seconds")}
+
+    def score(self) -> None:
+        runs = self._sides("score")
+        uploads = [one / (len(FEATURES) * 4) for one in of(runs, "upload")]
+        what = f"scoring, rows per second ({self.device}, {self.boosts} trees)"
+        for against, rates in (("the device's own upload of those rows", uploads), ("the processors", of(runs, "cpu"))):
+            self.figures.append(Figure(what, against, "", ratios(of(runs, "rate"), rates), " ×"))
+        self.sides["score"] = {"M rows / s": _millions(of(runs, "rate")), "GB of GPU at most": of(runs, "gpu")}
+        self.sides["score on the processors"] = {"M rows / s": _millions(of(runs, "cpu"))}
+        self.sides["upload of such rows"] = {"M rows / s": _millions(uploads)}
+
+    def shap(self) -> None:
+        self.sides["SHAP values"] = {"M rows / s": _millions(of(self._sides("shap"), "rate"))}
+
+    def resume(self) -> None:
+        for where in PLACES:
+            runs = self._sides("resume", "--place", where)
+            self.sides[f"killed and gone on, {where}"] = {
+                "s": of(runs, "seconds"),
+                "resumed from round": of(runs, "resumed"),
+            }
+
+    def both(self) -> None:
+        if self.gpu:
+            waited = self._side("both", self.least).result["waited"]
+            self.said.append(
+                f"of two trainings at once on one GPU the second waited {waited:.1f} s for the first one's end"
+            )
+
+    def _sides(self, name: str, *more: object) -> list[Ran]:
+        return [self._side(name, self.least, *more) for _ in range(self.times)]
+
+    def _side(self, name: str, count: int, *more: object) -> Ran:
+        whole = name == "cluster" or CLUSTER in more
+        words = ("--device", self.device, "--rounds", self.boosts, "--folder", self.folder, *more)
+        with GpuMemory(self.gpu) as memory:
+            ran = run(
+                "benchmarks.gpu", "--side", name, "--rows", count, *words, again=0,
+                environment={"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu and not whole else None,
+            )  # fmt: skip
         return Ran({**ran.result, "gpu": memory.peak / 1e9}, ran.peak, ran.private, ran.others)
 
-    for where in ("one process", CLUSTER):
-        passed = side("checks", min(rows), "--place", where).result["passed"]
-        said.append(f"{passed} checks of tests/support/cluster_checks.py passed on {where} ({device})")
-    for count in rows:
-        size = _size(count)
-        flights(folder, count, size=size)
-        found = rounds(times, ("ours", "plain"), lambda name, count=count: side(name, count))
-        seconds = {name: of(runs, "seconds") for name, runs in found.items()}
-        figures.append(
-            Figure(f"training, wall clock ({count:,} rows x {boosts} rounds, {len(FEATURES)} features, {device})",
-                   "plain `xgb.train` on the same device, from memory", "≤ 1.10 ×",
-                   ratios(seconds["ours"], seconds["plain"]), " ×", most=1.10)
-        )  # fmt: skip
-        for name, runs in found.items():
-            sides[f"train {count:,}: {name}"] = {
-                "s": seconds[name],
-                "M rows x rounds / s": [count * boosts / one / 1e6 for one in seconds[name]],
-                "GB of host at most": [one.peak / 1e9 for one in runs],
-                "GB of GPU at most": of(runs, "gpu"),
-            }
-    least = min(rows)
-    runs = [side("cluster", least) for _ in range(times)]
-    sides["a Dask cluster starts"] = {"s": of(runs, "seconds")}
-    runs = [side("score", least) for _ in range(times)]
-    uploads = [one["upload"] / (len(FEATURES) * 4) for one in (run.result for run in runs)]
-    figures.append(
-        Figure(f"scoring, rows per second ({device})", "the device's own upload of those rows", "",
-               ratios(of(runs, "rate"), uploads), " ×")
-    )  # fmt: skip
-    sides["score"] = {"M rows / s": [one / 1e6 for one in of(runs, "rate")], "GB of GPU at most": of(runs, "gpu")}
-    sides["upload of such rows"] = {"M rows / s": [one / 1e6 for one in uploads]}
-    runs = [side("shap", least) for _ in range(times)]
-    sides["SHAP values"] = {"M rows / s": [one / 1e6 for one in of(runs, "rate")]}
-    runs = [side("resume", least) for _ in range(times)]
-    sides["killed and gone on"] = {"s": of(runs, "seconds"), "resumed from round": of(runs, "resumed")}
-    said.append(f"{cores()} processors; {_device_name(gpu)}")
-    return Part(tuple(figures), sides, tuple(said))
+    def _in_use(self) -> float:
+        """MB of the GPU's memory."""
+        with GpuMemory(self.gpu) as memory:
+            pass
+        return memory.peak / 1e6
+
+
+def _millions(values) -> list[float]:
+    return [one / 1e6 for one in values]
 
 
 def free_gpu() -> str:
@@ -143,180 +213,6 @@ class GpuMemory:
         pynvml.nvmlShutdown()
 
 
-@contextmanager
-def place(where: str, device: str, folder: Path) -> Iterator:
-    """One process, or a Dask cluster of every GPU (two workers on the CPU)."""
-    from tasks.compute.cluster import open_cluster
-    from tasks.compute.devices import find_gpus
-    from tasks.compute.single import Single
-
-    found, why = find_gpus() if device == "cuda" else ([], "")
-    if device == "cuda" and not found:
-        raise SystemExit(f"there is no GPU: {why}")
-    names = [gpu.uuid for gpu in found]
-    if where == "one process":
-        yield Single(device, cores(), folder, gpu=names[0] if names else None)
-        return
-    arguments = {"scheduler": None, "threads": cores(), "memory_limit": "0" if names else "2GiB", "workdir": folder}
-    with open_cluster(workers=2, gpus=names, **arguments) as running:
-        yield running
-
-
-def _checks(words: argparse.Namespace, folder: Path) -> None:
-    from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS
-
-    checks = CHECKS if words.place == "one process" else CHECKS + CLUSTER_CHECKS
-    with place(words.place, words.device, folder) as running:
-        for check in checks:
-            say(f"    {check.__name__}")
-            check(running, folder / check.__name__)
-    answer(passed=len(checks))
-
-
-def _ours(words: argparse.Namespace, folder: Path) -> None:
-    began = time.monotonic()
-    trained = _train(words, folder)
-    answer(seconds=time.monotonic() - began, rows=trained.rows)
-
-
-def _train(words: argparse.Namespace, folder: Path, **more):
-    """As `tasks.train` does, from its files on."""
-    from tasks.compute.places import Means, open_place
-    from tasks.compute.rows import TrainingData, fit_encoding_files, survey
-    from tasks.compute.sizing import Shape
-    from tasks.compute.train import Recipe, train
-
-    data = TrainingData(tuple(map(str, flights(words.folder, words.rows, size=_size(words.rows)))))
-    encoding, seen = fit_encoding_files(data, FEATURES), survey(data, FEATURES)
-    shape, means = Shape(seen.rows, len(FEATURES), PARAMS["max_bin"]), Means(folder=folder, threads=cores())
-    trained = train(
-        lambda: open_place(shape, means, wish="auto", gpus=1 if words.device == "cuda" else 0, say=say),
-        data,
-        seen=seen,
-        encoding=encoding,
-        recipe=Recipe("binary:logistic", PARAMS, words.rounds, seed=0),
-        say=say,
-        **more,
-    )
-    assert (trained.device, trained.rounds) == (words.device, words.rounds)
-    return trained
-
-
-def _plain(words: argparse.Namespace, folder: Path) -> None:
-    import xgboost
-
-    files = flights(words.folder, words.rows, size=_size(words.rows))
-    features, label, kinds = encoded(files, files)
-    began = time.monotonic()
-    matrix = xgboost.QuantileDMatrix(features, label, feature_types=kinds, enable_categorical=True, max_bin=256)
-    params = {"objective": "binary:logistic", "tree_method": "hist", "device": words.device, "nthread": cores()}
-    xgboost.train({**params, **PARAMS}, matrix, words.rounds)
-    answer(seconds=time.monotonic() - began)
-
-
-def _cluster(words: argparse.Namespace, folder: Path) -> None:
-    import dask  # noqa: F401, TID253  imports are not the start-up
-    import distributed  # noqa: F401, TID253
-
-    if words.device == "cuda":
-        import dask_cuda  # noqa: F401, TID253
-    began = time.monotonic()
-    with place(CLUSTER, words.device, folder):
-        seconds = time.monotonic() - began
-    answer(seconds=seconds)
-
-
-def _score(words: argparse.Namespace, folder: Path) -> None:
-    predictor, matrix = _predictor(words, folder)
-    predictor.predict(matrix[:BATCH])  # the context
-    began = time.monotonic()
-    for start in range(0, len(matrix), BATCH):
-        predictor.predict(matrix[start : start + BATCH])
-    answer(rate=len(matrix) / (time.monotonic() - began), upload=upload(words.device))
-
-
-def _shap(words: argparse.Namespace, folder: Path) -> None:
-    predictor, matrix = _predictor(words, folder)
-    matrix = matrix[: 1_000_000 if words.device == "cuda" else 20_000]
-    predictor.contributions(matrix[:1000])
-    began = time.monotonic()
-    predictor.contributions(matrix)
-    answer(rate=len(matrix) / (time.monotonic() - began))
-
-
-def _predictor(words: argparse.Namespace, folder: Path):
-    """(a predictor of the device, encoded rows): at most ten million."""
-    from tasks.compute.encoding import encode
-    from tasks.compute.predict import Predictor
-    from tasks.compute.rows import TrainingData, fit_encoding_files
-
-    rows = argparse.Namespace(**{**vars(words), "rows": min(words.rows, 10 * FILE_ROWS)})
-    files = flights(words.folder, rows.rows, size=_size(rows.rows))
-    encoding = fit_encoding_files(TrainingData(tuple(map(str, files))), FEATURES)
-    import pyarrow.parquet as pq
-
-    matrix = np.concatenate([encode(pq.read_table(file), encoding) for file in files])
-    return Predictor(_train(rows, folder).model, encoding=encoding, threads=cores(), device=words.device), matrix
-
-
-def upload(device: str) -> float:
-    """Bytes per second from the host's memory to the device's; on the CPU of a copy in memory."""
-    source = np.ones(_UPLOAD, dtype=np.uint8)
-    copy = _cuda_copy(source) if device == "cuda" else lambda: source.copy()
-    copy()
-    began = time.monotonic()
-    for _ in range(8):
-        copy()
-    return 8 * source.nbytes / (time.monotonic() - began)
-
-
-def _cuda_copy(source: np.ndarray) -> Callable[[], None]:
-    """The driver's own call, by its C interface: no library of ours lies between."""
-    driver = ctypes.CDLL("libcuda.so.1")
-
-    def call(name: str, *arguments) -> None:
-        status = getattr(driver, name)(*arguments)
-        if status:
-            raise SystemExit(f"{name} failed with {status}")
-
-    number, context, target = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
-    call("cuInit", 0)
-    call("cuDeviceGet", ctypes.byref(number), 0)
-    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), number)
-    call("cuCtxSetCurrent", context)
-    call("cuMemAlloc_v2", ctypes.byref(target), ctypes.c_size_t(source.nbytes))
-    return lambda: call("cuMemcpyHtoD_v2", target, ctypes.c_void_p(source.ctypes.data), ctypes.c_size_t(source.nbytes))
-
-
-def _resume(words: argparse.Namespace, folder: Path) -> None:
-    """The training's process is killed once there is a checkpoint; the same call goes on from it."""
-    from tasks.compute.checkpoints import Checkpoints
-    from tasks.lake.objects import FolderStore
-
-    kept = Checkpoints(FolderStore(folder / "store"), "training", every=max(1, words.rounds // 5))
-
-    def kill() -> None:
-        while kept.latest() is None:
-            time.sleep(0.005)
-        for pid in family(os.getpid())[1:]:
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-
-    threading.Thread(target=kill, daemon=True).start()
-    began = time.monotonic()
-    trained = _train(words, folder, checkpoints=kept, attempts=3)
-    assert trained.resumed_from, "it was over before it was killed: more rounds are needed"
-    answer(seconds=time.monotonic() - began, resumed=trained.resumed_from)
-
-
-_SIDES = {"checks": _checks, "ours": _ours, "plain": _plain, "cluster": _cluster, "score": _score, "shap": _shap,
-          "resume": _resume}  # fmt: skip
-
-
-def _size(rows: int) -> int:
-    return min(rows, FILE_ROWS)
-
-
 def _device_name(gpu: str | None) -> str:
     if gpu is None:
         return "no GPU was used"
@@ -329,32 +225,38 @@ def _device_name(gpu: str | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=inspect.cleandoc(__doc__).splitlines()[0])
+    parser.add_argument(
+        "--parts", nargs="+", default=(), metavar="PART", help="checks train start score shap resume both"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000_000, 100_000_000])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "millrace-flights")
     parser.add_argument("--quick", action="store_true", help="wait for no idle machine: to see that it works")
-    parser.add_argument("--side", choices=_SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/measured/gpu.json too")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.side is None:
         from benchmarks.measure import hurry
-        from benchmarks.report import machine, show
+        from benchmarks.report import GPU, keep, machine, show
 
         if words.quick:
             hurry()
-        part = measure(
-            words.folder, device=words.device, rows=tuple(words.rows), boosts=words.rounds, times=words.times
-        )
+        suite = Suite(words.folder, device=words.device, rows=tuple(words.rows), boosts=words.rounds, times=words.times)
+        began = time.monotonic()
+        part = suite.measure(tuple(words.parts))
+        if words.keep:
+            keep(GPU, part, seconds=time.monotonic() - began)
         print(f"{machine()['machine']}; {machine()['versions']}; commit {machine()['commit']}\n")
         show(part)
-        return
+        sys.exit(1 if suite.failed else 0)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     words.rows = words.rows[0]
     words.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        _SIDES[words.side](words, Path(folder))
+        SIDES[words.side](words, Path(folder))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,19 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 MEASURED = HERE / "measured"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
-_PACKAGES = ("xgboost", "pyarrow", "duckdb", "deltalake", "great-expectations", "mlflow", "apache-airflow", "dask")
+GPU = "gpu"
+"""The part that `benchmarks.gpu --keep` writes, on another machine."""
+_PACKAGES = (
+    "xgboost",
+    "pyarrow",
+    "duckdb",
+    "deltalake",
+    "great-expectations",
+    "mlflow",
+    "apache-airflow",
+    "dask",
+    "dask-cuda",
+)
 
 
 def show(part: Part) -> None:

@@ -21,6 +21,7 @@ import gc
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +97,13 @@ def ours(files: list[Path], boosts: int, scratch: Path) -> bytes:
     """As `tasks.train` does, from its files on."""
     from tasks.compute.checkpoints import Checkpoints
     from tasks.compute.places import Means, open_place
-    from tasks.compute.rows import TrainingData, fit_encoding_files, survey
+    from tasks.compute.rows import TrainingData
     from tasks.compute.sizing import Shape
     from tasks.compute.train import Recipe, train
     from tasks.lake.objects import FolderStore
 
     data = TrainingData(tuple(map(str, files)))
-    encoding, seen = fit_encoding_files(data, FEATURES), survey(data, FEATURES)
+    encoding, seen = seen_of(files)
     shape = Shape(seen.rows, len(FEATURES), PARAMS["max_bin"])
     means = Means(folder=scratch, threads=cores())
     trained = train(
@@ -117,6 +118,14 @@ def ours(files: list[Path], boosts: int, scratch: Path) -> bytes:
     return trained.model
 
 
+def seen_of(files: list[Path]):
+    """(encoding, survey) of files, looked at by threads as the task does when it has joined them."""
+    from tasks.compute.looks import look_at, together
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return together(list(pool.map(lambda file: look_at(str(file), FEATURES), files)), FEATURES)
+
+
 def plain(matrix, boosts: int) -> bytes:
     import xgboost
 
@@ -127,18 +136,19 @@ def plain(matrix, boosts: int) -> bytes:
 def encoded(files: list[Path], fitted: list[Path], rows: int | None = None):
     """(float32 matrix, labels, feature types) of files, in the project's own encoding of the files `fitted`."""
     from tasks.compute.encoding import encode
-    from tasks.compute.rows import TrainingData, fit_encoding_files
 
-    encoding = fit_encoding_files(TrainingData(tuple(map(str, fitted))), FEATURES)
-    count = sum(pq.read_metadata(file).num_rows for file in files)
-    count = count if rows is None else min(rows, count)
+    encoding, _ = seen_of(fitted)
+    starts = np.cumsum([0, *(pq.read_metadata(file).num_rows for file in files)])
+    count = int(starts[-1]) if rows is None else min(rows, int(starts[-1]))
     matrix, label = np.empty((count, len(FEATURES)), np.float32), np.empty(count, np.float32)
-    done = 0
-    for file in files:
-        table = pq.read_table(file).slice(0, count - done)
-        encode(table, encoding, out=matrix[done : done + len(table)])
-        label[done : done + len(table)] = table["label"].to_numpy()
-        done += len(table)
+
+    def fill(file: Path, start: int) -> None:
+        table = pq.read_table(file).slice(0, max(0, count - start))
+        encode(table, encoding, out=matrix[start : start + len(table)])
+        label[start : start + len(table)] = table["label"].to_numpy()
+
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(fill, files, map(int, starts)))
     return matrix, label, list(encoding.kinds)
 
 
@@ -167,7 +177,7 @@ def _side(side: str, files: list[Path], holdout: Path, boosts: int) -> None:
             )
             grown = memory()["VmRSS"] - before
         else:
-            frame = _frame(files)
+            frame = frame_of(files)
             matrix = xgboost.QuantileDMatrix(
                 frame.drop(columns="label"), frame["label"], enable_categorical=True, max_bin=PARAMS["max_bin"]
             )
@@ -177,7 +187,7 @@ def _side(side: str, files: list[Path], holdout: Path, boosts: int) -> None:
     booster = xgboost.Booster(model_file=bytearray(model))
     if side == "files":
         # a category that training did not see is a missing value, as it is with us
-        new = _frame([holdout]).head(_HOLDOUT)
+        new = frame_of([holdout]).head(_HOLDOUT)
         for name in TEXTS:
             new[name] = new[name].cat.set_categories(frame[name].cat.categories)
         label = new.pop("label")
@@ -195,7 +205,7 @@ def _files(folder: Path, rows: int) -> list[Path]:
     return flights(folder, rows + size, size=size)
 
 
-def _frame(files: list[Path]):
+def frame_of(files: list[Path]):
     """Files as pandas has them, texts as categories."""
     columns = [*FEATURES, "label"]
     tables = [pq.read_table(file, columns=columns, read_dictionary=list(TEXTS)) for file in files]

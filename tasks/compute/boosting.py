@@ -1,8 +1,8 @@
 """Boosting in one process: row groups in, a model out. Every way of training runs this very function.
 
 XGBoost asks for the data four times to build a quantile matrix on the CPU (twice on a GPU), so what was
-read and encoded once is kept in scratch files (`scratch`) and mapped from there: in memory there is one batch
-and the quantised matrix, never the data in full width.
+read and encoded once is kept in scratch files (`scratch`) and mapped from there: in memory, and on a GPU, there is
+one batch and the quantised matrix, never the data in full width.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from tasks.compute.checkpoints import Checkpoint, Checkpoints, History
 from tasks.compute.encoding import Encoding
 from tasks.compute.kept import KeptBatches
 from tasks.compute.rows import RowGroup, TrainingData
+from tasks.compute.upload import give_back, uploaded
 
 if TYPE_CHECKING:
     import xgboost
+
+_READERS, _GPU_READERS = 2, 16
 
 Report = Callable[[str], None]
 """Called with a phase as a sign of life: "reading", "round", or "peer" for a round of another than the first process.
@@ -82,7 +85,7 @@ def boost(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path, rep
     Returns:
         The model, from the first process of the communicator; None from the others.
     """
-    kept = read_ahead(job, hand, folder=folder)
+    kept = read_ahead(job, hand, threads=threads, folder=folder)
     import xgboost  # while the first batches are read
     from xgboost import collective
 
@@ -147,14 +150,17 @@ def _scores(text: str) -> list[tuple[str, float]]:
     return found
 
 
-def read_ahead(job: Job, hand: Sequence[RowGroup], *, folder: Path) -> KeptBatches:
+def read_ahead(job: Job, hand: Sequence[RowGroup], *, threads: int, folder: Path) -> KeptBatches:
     """The batches of a hand for `quantised`, which closes them; their reading begins at once.
 
     Args:
+        threads: of this process.
         folder: a scratch folder of this matrix's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return KeptBatches(hand, job.data, job.encoding, whole=job.whole, folder=folder)
+    # beside a GPU the processors do nothing else; each reader holds a batch
+    readers = max(_READERS, min(threads, _GPU_READERS)) if job.params["device"] == "cuda" else _READERS
+    return KeptBatches(hand, job.data, job.encoding, whole=job.whole, folder=folder, readers=readers)
 
 
 def quantised(
@@ -174,6 +180,8 @@ def quantised(
     """
     import xgboost
 
+    on_gpu = job.params["device"] == "cuda"
+
     class Batches(xgboost.DataIter):
         """The batches of a hand, one after the other, as often as XGBoost asks for them."""
 
@@ -186,7 +194,7 @@ def quantised(
                 return False
             matrix, label = kept[self.place]
             input_data(
-                data=matrix,
+                data=uploaded(matrix) if on_gpu else matrix,
                 label=label,
                 feature_names=list(job.encoding.columns),
                 feature_types=list(job.encoding.kinds),
@@ -200,4 +208,7 @@ def quantised(
 
     kind = xgboost.ExtMemQuantileDMatrix if job.external else xgboost.QuantileDMatrix
     with closing(kept):
-        return kind(Batches(), ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
+        matrix = kind(Batches(), ref=ref, max_bin=int(job.params["max_bin"]), nthread=threads, enable_categorical=True)
+    if on_gpu:
+        give_back()
+    return matrix

@@ -11,8 +11,6 @@ import numpy as np
 from tasks.compute.encoding import Encoding
 from tasks.compute.rows import RowGroup, TrainingData, batch_rows, batches_of, read_rows
 
-_THREADS = 2
-
 
 class KeptBatches:
     """The batches of a hand of row groups, in scratch files that are mapped, not held: memory is a batch for each thread.
@@ -24,16 +22,24 @@ class KeptBatches:
         encoding: of the features.
         whole: whether every label must be a whole number.
         folder: exists and is empty.
+        readers: threads that read and encode.
     """
 
     def __init__(
-        self, hand: Sequence[RowGroup], data: TrainingData, encoding: Encoding, *, whole: bool, folder: Path
+        self,
+        hand: Sequence[RowGroup],
+        data: TrainingData,
+        encoding: Encoding,
+        *,
+        whole: bool,
+        folder: Path,
+        readers: int = 2,
     ) -> None:
         import pyarrow.parquet  # noqa: F401  not in the threads, beside an import of XGBoost in this one
 
         self._hand = batches_of(hand, batch_rows(len(encoding.columns)))
         self._data, self._encoding, self._whole, self._folder = data, encoding, whole, folder
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read-and-encode")
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="read-and-encode")
         self._written = [self._pool.submit(self._write, place) for place in range(len(self._hand))]
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tasks.compute.devices import Device, find_gpus
 from tasks.compute.encoding import Encoding
+from tasks.compute.upload import downloaded, uploaded
 from tasks.errors import ClusterError, DigestError
 
 if TYPE_CHECKING:
@@ -77,8 +79,10 @@ class Predictor:
         """
         if len(matrix) == 0:
             return np.empty((0, self.classes) if self.classes else (0,), dtype=np.float32)
-        if self.device == "cuda":  # in-place prediction of host memory would warn, and do the same
-            return self._on_device(matrix)
+        if self.device == "cuda":
+            return self._on_device(
+                lambda: downloaded(self._booster.inplace_predict(uploaded(matrix), validate_features=False))
+            )
         return self._booster.inplace_predict(matrix, validate_features=False)
 
     def contributions(self, matrix: np.ndarray, *, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -96,16 +100,17 @@ class Predictor:
         step = max(1, _CELLS // (width * max(1, self.classes)))
         for start in range(0, len(matrix), step):
             part = slice(start, start + step)
-            values = self._on_device(matrix[part], pred_contribs=True)
+            rows = matrix[part]
+            values = self._on_device(lambda rows=rows: self._booster.predict(self._matrix(rows), pred_contribs=True))
             found[part] = values if chosen is None else values[np.arange(len(values)), chosen[part]]
         return found
 
-    def _on_device(self, matrix: np.ndarray, **more) -> np.ndarray:
+    def _on_device(self, work: Callable[[], np.ndarray]) -> np.ndarray:
         import xgboost
 
         try:
-            return self._booster.predict(self._matrix(matrix), **more)
-        except xgboost.core.XGBoostError as error:
+            return work()
+        except (xgboost.core.XGBoostError, MemoryError, RuntimeError) as error:  # the latter two are cupy's
             if self.device == "cpu":
                 raise
             raise ClusterError(
@@ -117,7 +122,7 @@ class Predictor:
         import xgboost
 
         return xgboost.DMatrix(
-            matrix,
+            uploaded(matrix) if self.device == "cuda" else matrix,
             feature_names=list(self.encoding.columns),
             feature_types=list(self.encoding.kinds),
             enable_categorical=True,

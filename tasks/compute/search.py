@@ -145,9 +145,9 @@ def make_trials(search: _Search, *, threads: int, folder: Path, report: Report, 
     with xgboost.config_context(nthread=threads, verbosity=1):
         make = partial(quantised, job, threads=threads, report=report)
         mine = folder / "learning"
-        matrix = make(read_ahead(job, search.learning, folder=mine), folder=mine)
+        matrix = make(read_ahead(job, search.learning, threads=threads, folder=mine), folder=mine)
         mine = folder / "judging"
-        watched = make(read_ahead(job, search.judging, folder=mine), folder=mine, ref=matrix)
+        watched = make(read_ahead(job, search.judging, threads=threads, folder=mine), folder=mine, ref=matrix)
         _check(job, hunt, matrix.get_label(), watched.get_label())
         done = hunt.kept.done(hunt.trials)
         while len(done) < hunt.trials:

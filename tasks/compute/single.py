@@ -157,10 +157,11 @@ def _work(pipe: Connection, work: Callable[..., Any], threads: int, scratch: Pat
 
 
 def portable(error: BaseException) -> BaseException:
-    """An error that survives a pipe: XGBoost's become ours, and so does what can't be pickled."""
+    """An error that survives a pipe: XGBoost's and cupy's become ours, and so does what can't be pickled."""
     from xgboost.core import XGBoostError
 
-    if isinstance(error, MemoryError) or (isinstance(error, XGBoostError) and _MACHINE.search(str(error))):
+    foreign = isinstance(error, (XGBoostError, RuntimeError))  # cupy's CUDA errors are the latter
+    if isinstance(error, MemoryError) or (foreign and _MACHINE.search(str(error))):
         short = isinstance(error, MemoryError) or _MEMORY.search(str(error))
         return (MemoryShortError if short else ClusterError)(
             f"the machine or its GPU failed: {first_line(error)}",

@@ -19,15 +19,24 @@ from tasks.settings import REPOSITORY
 from tests.support.fence import fence, packages_of
 
 REQUIREMENTS = REPOSITORY / "benchmarks" / "gpu-requirements.txt"
-FOLLOWED = ("benchmarks.gpu", "benchmarks.report", "tests.support.cluster_checks", "tasks.compute.")
+FOLLOWED = (
+    "benchmarks.gpu",
+    "benchmarks.gpu_sides",
+    "benchmarks.report",
+    "tests.support.cluster_checks",
+    "tasks.compute.",
+)
 ANSWERS = {
-    "checks": {"passed": 12},
+    "checks": {"passed": 12, "failed": []},
     "ours": {"seconds": 2.0},
     "plain": {"seconds": 2.0},
+    "files": {"seconds": 3.0},
+    "external": {"seconds": 4.0},
     "cluster": {"seconds": 1.0},
-    "score": {"rate": 2e6, "upload": 1e9},
+    "score": {"rate": 2e6, "cpu": 1e6, "upload": 1e9},
     "shap": {"rate": 1e5},
     "resume": {"seconds": 3.0, "resumed": 4},
+    "both": {"waited": 1.5},
 }
 
 
@@ -81,8 +90,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str | None]]:
 
 
 def test_the_table_is_made_of_every_side(shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    report.show(gpu.measure(tmp_path, device="cpu", rows=(2000, 4000), boosts=2, times=2))
-    assert {side for side, _, _ in shown} == set(ANSWERS) == set(gpu._SIDES)
+    report.show(gpu.Suite(tmp_path, device="cpu", rows=(2000, 4000), boosts=2, times=2).measure())
+    assert {side for side, _, _ in shown} == set(ANSWERS) - {"both"} and set(ANSWERS) == set(gpu.SIDES)
     assert {uuid for _, _, uuid in shown} == {None}
     out = capsys.readouterr().out
     assert "| training, wall clock (4,000 rows x 2 rounds, 24 features, cpu) |" in out
@@ -106,8 +115,26 @@ def test_a_side_is_shown_the_first_free_gpu_and_the_table_tells_of_that_one(show
         "nvmlSystemGetDriverVersion": lambda: "1",
     }.items():
         monkeypatch.setattr(f"pynvml.{name}", answer)
-    part = gpu.measure(tmp_path, device="cuda", rows=(2000,), boosts=2, times=1)
+    part = gpu.Suite(tmp_path, device="cuda", rows=(2000,), boosts=2, times=1).measure()
     of_all = {(side, where) for side, where, uuid in shown if uuid is None}
-    assert of_all == {("checks", "Dask workers"), ("cluster", None)}
+    assert of_all == {("checks", "Dask workers"), ("resume", "Dask workers"), ("cluster", None)}
+    assert set(ANSWERS) == {side for side, _, _ in shown}
     assert {uuid for _, _, uuid in shown} == {None, "GPU-b"}
     assert part.sides["train 2,000: ours"]["GB of GPU at most"] == (5.0,) and "card GPU-b" in part.said[-1]
+
+
+def test_what_fails_is_told_and_the_other_parts_go_on(shown, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(ANSWERS, "checks", {"passed": 11, "failed": ["check_learns"]})
+    started = gpu.run
+
+    def run(module: str, *words: object, **more) -> Ran:
+        if "external" in words:
+            raise SystemExit("benchmarks.gpu --side external ended with 1")
+        return started(module, *words, **more)
+
+    monkeypatch.setattr(gpu, "run", run)
+    suite = gpu.Suite(tmp_path, device="cpu", rows=(2000,), boosts=2, times=1)
+    part = suite.measure(("checks", "train", "shap"))
+    assert suite.failed == ["checks", "train"] and set(part.sides) == {"SHAP values"}
+    assert part.said[2] == "part checks **failed**: check_learns on one process, check_learns on Dask workers"
+    assert part.said[3] == "part train **failed**: benchmarks.gpu --side external ended with 1"
