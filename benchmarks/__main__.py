@@ -21,7 +21,7 @@ _QUICK = {
     "features": {"step": 180, "times": 1, "copies": 2},
     "point_in_time": {"events": 1_000, "times": 1},
     "hourly": {"hours": 60, "times": 1},
-    "platform": {"days": 2, "arrivals": 1, "times": 1},
+    "platform": {"days": 2, "arrivals": 1, "times": 1, "due": 1, "every": 1},
 }
 
 

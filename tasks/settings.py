@@ -91,8 +91,8 @@ class Settings(BaseModel):
     """Bytes of a data file from which on a compaction begins another."""
     airflow_parallelism: int = Field(8, ge=1)
     """Airflow task instances at a time."""
-    pools: dict[str, int] = {"ingest": 2, "train": 1, "score": 4, "gpu": 1}
-    """Slots of Airflow's pools."""
+    pools: dict[str, int] = Field(default_factory=lambda: _pools())
+    """Slots of Airflow's pools; what is left out keeps its default."""
     patience: int = Field(1800, ge=0)
     """Seconds that a step waits for late inputs when its deadline has already passed, as in a backfill."""
     poll: float = Field(2.0, gt=0)
@@ -137,7 +137,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     values |= {"environment": environment, "config": config}
     settings = _checked(Settings, values, "the environment (MILLRACE_…)")
     _check_tls(settings)
-    resolved = {"home": settings.home.expanduser().resolve()}
+    resolved: dict[str, Any] = {"home": settings.home.expanduser().resolve(), "pools": _pools() | settings.pools}
     for name in ("lake", "landing"):
         value = getattr(settings, name)
         if value and not value.startswith("s3://"):
@@ -148,6 +148,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if getattr(settings, name) is not None:
             resolved[name] = getattr(settings, name).expanduser().resolve()
     return settings.model_copy(update=resolved)
+
+
+def _pools() -> dict[str, int]:
+    # a backfill leaves one processor to what is due today
+    return {"ingest": 2, "train": 1, "score": 4, "gpu": 1, "backfill": max(1, (os.cpu_count() or 1) - 1)}
 
 
 def _check_tls(settings: Settings) -> None:

@@ -12,6 +12,25 @@ from millrace_airflow.timetable import PartitionTimetable
 from millrace_airflow.wake import clean_asset, predictions_asset
 from tasks.domain.spec import PipelineSpec, SourceSpec
 
+SCORING_PARAMS = {
+    "force": Param(False, type="boolean", description="Also what is published already."),
+    "model": Param(
+        None,
+        type=["null", "string", "integer"],
+        description="Which model scores: as-of (each day's champion), champion (the newest one) or a version's number.",
+    ),
+    "data": Param(
+        None,
+        type=["null", "string"],
+        description="as-known (what was known at each day's cut) or corrected (today's revisions of it).",
+    ),
+    "allow_in_sample": Param(
+        False,
+        type="boolean",
+        description="Also partitions that a model so chosen was trained on; they are marked.",
+    ),
+}
+
 
 def ingest_dag(source: SourceSpec) -> DAG:
     """`<source>__ingest`: a delivery becomes a clean partition."""
@@ -110,13 +129,7 @@ def _common(*, ranges: bool = True, force: bool = False) -> dict[str, Any]:
         params["from"] = Param(None, type=["null", "string"], description=first)
         params["to"] = Param(None, type=["null", "string"], description="Last key of the range.")
     if force:
-        params["force"] = Param(False, type="boolean", description="Also what is published already.")
-        which = "Which model scores: as-of (each day's champion), champion (the newest one) or a version's number."
-        params["model"] = Param(None, type=["null", "string", "integer"], description=which)
-        data = "as-known (what was known at each day's cut) or corrected (today's revisions of it)."
-        params["data"] = Param(None, type=["null", "string"], description=data)
-        sample = "Also partitions that a model so chosen was trained on; they are marked."
-        params["allow_in_sample"] = Param(False, type="boolean", description=sample)
+        params |= SCORING_PARAMS
     return {"catchup": False, "default_args": {"owner": "millrace"}, "params": params}
 
 

@@ -6,7 +6,7 @@ boundary is JSON: the results of the tasks before this one go in, this step's re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -81,18 +81,27 @@ class StageOperator(BaseOperator):
 
     def _step(self, context: Context, *, until: str | None) -> dict[str, Any]:
         text = self._partition(context)
-        nice = NICE if is_past(context["dag_run"].run_id) else 0
-        self._process = StepProcess(self._command(context, text), identity(context), self.log.info, nice=nice)
+        result = self._ran(context, self._command(context, text), text, until=until)
+        self._announce(context, result)
+        self._skip_when_nothing_is_due(context, result)
+        return result
+
+    def _ran(self, context: Context, command: list[str], text: str, *, until: str | None = None) -> dict[str, Any]:
+        """The result of a step's process."""
+        nice = NICE if is_past(context["ti"].dag_id, context["dag_run"].run_id) else 0
+        self._process = StepProcess(command, identity(context), self.log.info, nice=nice)
         self.log.info("%s %s %s%s", self.verb, self.subject, text, f", niced by {nice}" if nice else "")
         outcome = self._process.run(self._inputs(context))
         self.docs = docs_in(outcome.result)
         if outcome.code:
-            self._fail(outcome, text, until, waits=not (context["dag_run"].conf or {}).get("model"))
+            self._fail(outcome, text, until, waits=self._waits(context))
         if not isinstance(outcome.result, dict):
             raise AirflowFailException(f"{self.verb} {self.subject} {text} ended without a result on its last line")
-        self._announce(context, outcome.result)
-        self._skip_when_nothing_is_due(context, outcome.result)
         return outcome.result
+
+    def _waits(self, context: Context) -> bool:
+        """A run with a model of somebody's choice makes up for the past: it waits for nothing."""
+        return not (context["dag_run"].conf or {}).get("model")
 
     def _partition(self, context: Context) -> str:
         run = context["dag_run"]
@@ -107,9 +116,7 @@ class StageOperator(BaseOperator):
         conf = context["dag_run"].conf or {}
         options = ["--force"] if conf.get("force") else []
         if self.verb == "pin":  # later steps score with what it pinned
-            options += ["--model", str(conf["model"])] if conf.get("model") else []
-            options += ["--data", str(conf["data"])] if conf.get("data") else []
-            options += ["--allow-in-sample"] if conf.get("allow_in_sample") else []
+            options += chosen(conf)
         return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *options)
 
     def _inputs(self, context: Context) -> dict[str, Any]:
@@ -129,7 +136,6 @@ class StageOperator(BaseOperator):
         message = f"{error['message']} ({error['hint']})" if error.get("hint") else error["message"]
         if error["type"] == "SupersededError":
             raise AirflowSkipException(f"{step}: somebody else was first: {message}")
-        # a run with a model of somebody's choice makes up for the past: it waits for nothing
         if error["type"] == "NotReadyError" and self.verb in WAITING and waits:
             self._wait(text, until, message)
         if error.get("retry"):
@@ -167,6 +173,13 @@ class ValidateOperator(StageOperator):
     """The step that checks a contract: its task links to the Data Docs page."""
 
     operator_extra_links = (DataDocsLink(),)
+
+
+def chosen(conf: Mapping[str, Any]) -> list[str]:
+    """Which model scores a run's partitions, and of which data, as options of the command."""
+    options = ["--model", str(conf["model"])] if conf.get("model") else []
+    options += ["--data", str(conf["data"])] if conf.get("data") else []
+    return options + (["--allow-in-sample"] if conf.get("allow_in_sample") else [])
 
 
 def identity(context: Context) -> dict[str, str]:

@@ -67,6 +67,23 @@ as nobody answers, and the next training with it. Without Airflow: `millrace run
 --approve "why"`.
 """
 
+BACKFILL_PAGE = """
+**What.** A range of days of `{spec.pipeline}`: `ingest` and `validate` take every source's deliveries, `train` the
+trainings that begin in the range, one after the other, `due` asks the tables which days are to be scored and by
+which version, `score` publishes them. The work is cut into a few chunks, which are the tasks' mapped instances: so many of
+them are done as are green. Of the stages a run takes those that `stages` names.
+
+**Why.** The past is made up for without holding up today: it has a pool of its own, `backfill`, one slot short of the
+processors, it goes behind whatever else waits, and its processes stand back from the processors.
+
+**When.** When somebody asks: `millrace backfill {spec.pipeline} --from 2013-11-01 --to 2013-11-30`, or here, with
+`from` and `to`. Pause the DAG to let no further chunk begin, mark the run failed to stop it. A second run does what is left,
+and a third one nothing.
+
+**On failure.** The log of the chunk names the partition and the reason. A delivery that never came: deliver it, or
+declare its partition under `missing` of its source. Then clear the task or start the backfill again.
+"""
+
 WAKE_PAGE = """
 **What.** `due` asks the tables and the landing zone which partitions of live sources and pipelines are due and
 not done, and `start` starts a run for each. Nothing is remembered here: a lost, doubled or late event

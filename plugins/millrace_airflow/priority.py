@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 NICE = 10
 """How far a step of the past stands back from the processors."""
-_PAST = ("backfill__", "chunk__")
+BACKFILL = "__backfill"
+"""The end of the name of a pipeline's DAG of backfills."""
 _TODAY = 1000
 
 
-def is_past(run_id: str | None) -> bool:
-    """Whether a run is of `airflow backfill create`, or a chunk run of `millrace backfill`."""
-    return (run_id or "").startswith(_PAST)
+def is_past(dag_id: str, run_id: str | None) -> bool:
+    """Whether a run is of `airflow backfill create`, or of a pipeline's own DAG of backfills."""
+    return (run_id or "").startswith("backfill__") or dag_id.endswith(BACKFILL)
 
 
 class TodayFirst(PriorityWeightStrategy):
@@ -29,4 +30,4 @@ class TodayFirst(PriorityWeightStrategy):
 
     def get_weight(self, ti: TaskInstance) -> int:
         steps = len(ti.task.get_flat_relative_ids(upstream=True)) + 1
-        return steps if is_past(ti.run_id) else _TODAY + steps
+        return steps if is_past(ti.dag_id, ti.run_id) else _TODAY + steps

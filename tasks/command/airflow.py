@@ -1,124 +1,96 @@
-"""What the command asks of Airflow: chunk runs, backfills, and waiting for them with a progress bar."""
+"""What the command asks of Airflow: backfills and trainings, and waiting for them with a progress bar."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tasks.command.output import progress
-from tasks.domain.partition import Partition, overlapping
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.ranges import source_keys
+from tasks.domain.spec import PipelineSpec
 from tasks.errors import MillraceError, ServiceError
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.services import AirflowApi, Run
 
-CHUNK = 124
-"""Partitions of one chunk run."""
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """One run of one DAG over a range of partitions."""
-
-    dag_id: str
-    first: str
-    last: str
-    partitions: int
-
-    def run_id(self) -> str:
-        """A new run's name; its beginning tells Airflow's scheduler that the run makes up for the past."""
-        return f"chunk__{self.first}_to_{self.last}__{uuid.uuid4().hex[:8]}"
-
-
-def ingest_chunks(spec: PipelineSpec, first: date, last: date, size: int = CHUNK) -> list[Chunk]:
-    """The chunk runs that ingest every source of a pipeline for local days."""
-    found = []
-    for name, use in spec.sources.items():
-        source = use.source
-        keys = source_keys(spec, source, first, last)
-        found += _chunks(f"{name}__ingest", keys, size)
-    return found
-
-
-def score_chunks(spec: PipelineSpec, first: date, last: date, size: int = CHUNK) -> list[Chunk]:
-    """The chunk runs that score a pipeline for local days."""
-    return _chunks(f"{spec.pipeline}__score", [p.key for p in pipeline_partitions(spec, first, last)], size)
-
-
-def pipeline_partitions(spec: PipelineSpec, first: date, last: date) -> list[Partition]:
-    """The pipeline's partitions that start on the local days `first` to `last`."""
-    begin = Partition.on("day", spec.timezone, max(first, spec.start)).start
-    end = Partition.on("day", spec.timezone, min(last, spec.end or last)).end
-    found = overlapping(spec.grain, spec.timezone, begin, end) if begin < end else []
-    return [p for p in found if p.start >= begin]
-
-
-def source_keys(spec: PipelineSpec, source: SourceSpec, first: date, last: date) -> list[str]:
-    """The source's partitions that lie in the pipeline's local days `first` to `last`."""
-    if source.grain == "none":
-        return ["all"]
-    begin = Partition.on("day", spec.timezone, first).start
-    end = Partition.on("day", spec.timezone, last).end
-    if source.start is not None:
-        begin = max(begin, Partition.on(source.grain, source.timezone, source.start).start)
-    if source.end is not None:
-        end = min(end, Partition.on("day", source.timezone, source.end).end)
-    return [p.key for p in overlapping(source.grain, source.timezone, begin, end)] if begin < end else []
-
-
-def _chunks(dag_id: str, keys: list[str], size: int) -> list[Chunk]:
-    parts = [keys[start : start + size] for start in range(0, len(keys), size)]
-    return [Chunk(dag_id, part[0], part[-1], len(part)) for part in parts]
-
-
-def run_chunks(
-    api: AirflowApi, title: str, chunks: Sequence[Chunk], *, options: Mapping[str, Any] | None = None
-) -> list[Run]:
-    """Start the chunk runs and wait for them.
-
-    Args:
-        options: more of each run's conf.
+def ingest(api: AirflowApi, title: str, spec: PipelineSpec, first: date, last: date) -> None:
+    """A run of each source's DAG over local days, all at once.
 
     Raises:
-        ServiceError: one failed; names its DAG, its range and the reason.
+        ServiceError: one failed.
     """
-    api.wait_for_dags(sorted({chunk.dag_id for chunk in chunks}))
-    started = []
-    for chunk in chunks:
-        conf: dict[str, Any] = {"partition": chunk.first}
-        if chunk.partitions > 1:
-            conf = {"from": chunk.first, "to": chunk.last}
-        conf |= dict(options or {})
-        run = api.trigger_run(chunk.dag_id, conf=conf, run_id=chunk.run_id())
-        started.append((run, chunk))
-    ended: dict[str, Run] = {}
-    shares: dict[str, float] = {}
-    total = sum(chunk.partitions for chunk in chunks)
+    keys = {name: source_keys(spec, use.source, first, last) for name, use in spec.sources.items()}
+    api.wait_for_dags([f"{name}__ingest" for name in keys])
+    runs = [
+        api.trigger_run(f"{name}__ingest", conf={"from": found[0], "to": found[-1]} if len(found) > 1 else {})
+        for name, found in keys.items()
+    ]
     with progress(title) as show:
-        show(0, total)
-        while len(ended) < len(started):
-            time.sleep(1)
-            for run, chunk in started:
-                if run.run_id in ended:
-                    continue
-                now = api.run(run.dag_id, run.run_id)
-                tasks = api.task_instances(run.dag_id, run.run_id)
-                done = sum(task.state in ("success", "skipped") for task in tasks) / max(1, len(tasks))
-                shares[run.run_id] = chunk.partitions * (1.0 if now.finished else done)
-                if now.finished:
-                    ended[run.run_id] = now
-            show(round(sum(shares.values())), total)
-    _raise_failed(api, list(ended.values()))
-    return [ended[run.run_id] for run, _ in started]
+        for place, run in enumerate(runs):
+
+            def look(now: Run, place: int = place) -> None:
+                show(sum(one.finished for one in (*runs[:place], now)), len(runs))
+
+            runs[place] = api.wait(run, poll=1.0, watch=look)
+    _raise_failed(api, runs)
+
+
+def backfill(
+    api: AirflowApi, pipeline: str, first: date, last: date, *, stages: Sequence[str], options: Mapping[str, Any]
+) -> tuple[Run, dict[str, Any]]:
+    """A run of the pipeline's DAG of backfills, once it has ended well.
+
+    Args:
+        options: more of its conf.
+
+    Returns:
+        The run; `trained` (trainings and verdicts), `published` (how many partitions), `left` (the others, with why).
+
+    Raises:
+        ServiceError: it failed; names the chunk and the reason.
+    """
+    dag_id = f"{pipeline}__backfill"
+    api.wait_for_dags([dag_id])
+    conf = {"from": str(first), "to": str(last), "stages": ",".join(stages), **options}
+    run = api.trigger_run(dag_id, conf=conf)
+    with progress(f"partitions of {pipeline}") as show:
+
+        def look(now: Run) -> None:
+            tasks = api.task_instances(dag_id, now.run_id)
+            done = total = 0
+            for handed, worked in (("deliveries", "validate"), ("due", "score")):
+                if any(one.task_id == handed and one.state == "success" for one in tasks):
+                    chunks = api.result(dag_id, now.run_id, handed)
+                    total += sum(chunk["partitions"] for chunk in chunks)
+                    ended = [one for one in tasks if one.task_id == worked and one.state == "success"]
+                    done += sum(chunks[one.map_index]["partitions"] for one in ended)
+            show(done, total)
+
+        run = api.wait(run, patience=7 * 86400, poll=2.0, watch=look)
+    _raise_failed(api, [run])
+    return run, _outcome(api, run, stages)
+
+
+def _outcome(api: AirflowApi, run: Run, stages: Sequence[str]) -> dict[str, Any]:
+    tasks = api.task_instances(run.dag_id, run.run_id)
+    done = {one.task_id: one.state for one in tasks}
+    trained = api.result(run.dag_id, run.run_id, "train") if done.get("train") == "success" else []
+    chunks = [
+        api.result(run.dag_id, run.run_id, "score", map_index=one.map_index)
+        for one in tasks
+        if one.task_id == "score" and one.state == "success"
+    ]
+    found = [one for chunk in chunks for one in chunk["partitions"]]
+    lost = [f"{one['key']}: published by another run meanwhile" for one in found if one.get("status") == "superseded"]
+    left = api.result(run.dag_id, run.run_id, "due", key="left") if "score" in stages else []
+    published = sum(one.get("status") == "published" for one in found)
+    return {"trained": trained, "published": published, "left": [*left, *lost]}
 
 
 def train(api: AirflowApi, spec: PipelineSpec, training: str) -> dict:
@@ -188,18 +160,6 @@ def create_backfill(settings: Settings, dag_id: str, first: date, last: date, ru
 
     found = AirflowApi(settings).request("GET", f"/backfills?dag_id={dag_id}&limit=100")["backfills"]
     return max(int(one["id"]) for one in found)
-
-
-def scored(api: AirflowApi, run: Run, pinned: Sequence[str]) -> tuple[int, list[str]]:
-    """How many of the pinned partitions a score run published, and which it did not, with the reason."""
-    states = {task.task_id: task.state for task in api.task_instances(run.dag_id, run.run_id)}
-    if not pinned:
-        return 0, []
-    if states.get("score") != "success":
-        return 0, [f"{key}: not published, see run {run.run_id}" for key in pinned]
-    outcomes = {one["key"]: one["status"] for one in api.result(run.dag_id, run.run_id, "score")["partitions"]}
-    lost = [f"{key}: published by another run meanwhile" for key in pinned if outcomes.get(key) == "superseded"]
-    return sum(status == "published" for status in outcomes.values()), lost
 
 
 def _peek(api: AirflowApi, seen: dict[int, list[Run]], number: int) -> list[Run]:

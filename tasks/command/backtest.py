@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
-from tasks.command.airflow import pipeline_partitions
 from tasks.command.output import table
 from tasks.command.steps import Steps
 from tasks.domain import tables
 from tasks.domain.backtest import Train, walk
 from tasks.domain.partition import Partition
+from tasks.domain.ranges import pipeline_partitions
 from tasks.domain.results import BacktestResult, Judged, Skipped
 from tasks.domain.spec import PipelineSpec, line_of
 from tasks.domain.training import training_window

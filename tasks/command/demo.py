@@ -12,6 +12,7 @@ from typing import Any
 from tasks.command import airflow
 from tasks.command.output import progress, say, table
 from tasks.domain import tables
+from tasks.domain.ranges import pipeline_partitions
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import MillraceError
 from tasks.lake import Lake, open_lake, open_landing
@@ -25,7 +26,7 @@ DAILY = ("schedule", "weather", "outcomes")
 
 
 def demo(settings: Settings) -> dict[str, Any]:
-    """Feed, start, ingest January to October in chunks, train twice, then two weeks of November day by day.
+    """Feed, start, ingest January to October, train twice, then two weeks of November day by day.
 
     Returns:
         The summary: seconds of each phase, verdicts, rows, AUC of the scored days, peak memory, addresses.
@@ -53,8 +54,7 @@ def _run(settings: Settings) -> dict[str, Any]:
         start(settings)
     api = AirflowApi(settings)
     with _phase("ingest January to October", seconds):
-        chunks = airflow.ingest_chunks(spec, *HISTORY, size=152)
-        airflow.run_chunks(api, "  partitions ingested", chunks)
+        airflow.ingest(api, "  runs ended", spec, *HISTORY)
     verdicts = []
     for training in TRAININGS:
         with _phase(f"train {training}", seconds):
@@ -88,7 +88,7 @@ def published(spec: PipelineSpec, lake: Lake) -> dict[str, Any]:
     from tasks.compute.metrics import metric
 
     predictions = lake.table(tables.predictions(spec.pipeline))
-    days = [(p.key,) for p in airflow.pipeline_partitions(spec, *DAYS)]
+    days = [(p.key,) for p in pipeline_partitions(spec, *DAYS)]
     scores = predictions.read(version=predictions.version(), keys=days).to_pandas()
     schedule = _clean(lake, "schedule", days, ["flight_id"])
     outcomes = _clean(lake, "outcomes", days, ["flight_id", "arr_delay"])

@@ -229,6 +229,7 @@ def plan(options: argparse.Namespace) -> int:
 def backfill(options: argparse.Namespace) -> int:
     from tasks.command import airflow as through
     from tasks.command.names import known_pipeline
+    from tasks.domain.ranges import STAGES, pipeline_partitions
     from tasks.services import AirflowApi
     from tasks.settings import load_pipeline
 
@@ -236,35 +237,26 @@ def backfill(options: argparse.Namespace) -> int:
     known_pipeline(settings, options.pipeline)
     spec = load_pipeline(settings.config, options.pipeline)
     stages = options.stages.split(",")
-    unknown = [stage for stage in stages if stage not in ("ingest", "score")]
+    unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
-        raise UsageError(f"--stages: {unknown[0]!r} is none of ingest, score")
+        raise UsageError(f"--stages: {unknown[0]!r} is none of {', '.join(STAGES)}")
     if options.last < options.first:
         raise UsageError(f"--to {options.last} is before --from {options.first}")
     if options.dry_run:
         return plan(options)
+    if "score" in stages and not pipeline_partitions(spec, options.first, options.last):
+        raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
     conf = {"force": True} if options.force else {}
     conf |= {"model": options.model} if options.model != "as-of" else {}
     conf |= {"allow_in_sample": True} if options.allow_in_sample else {}
     conf |= {"data": options.data} if options.data != "as-known" else {}
-    api = AirflowApi(settings)
-    if "ingest" in stages:
-        chunks = through.ingest_chunks(spec, options.first, options.last)
-        through.run_chunks(api, "partitions ingested", chunks)
-    published, left = 0, []
-    if "score" in stages:
-        chunks = through.score_chunks(spec, options.first, options.last)
-        if not chunks:
-            raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
-        for ended in through.run_chunks(api, "partitions scored", chunks, options=conf):
-            pinned = api.result(ended.dag_id, ended.run_id, "pin")
-            left += [f"{one['key']}: {one['reason']}" for one in pinned["skipped"]]
-            done, lost = through.scored(api, ended, [one["key"] for one in pinned["partitions"]])
-            published += done
-            left += lost
+    days = options.first, options.last
+    run, found = through.backfill(AirflowApi(settings), spec.pipeline, *days, stages=stages, options=conf)
+    published, left = found["published"], found["left"]
     waiting = [text for text in left if any(f": {why}" in text for why in ("waits for", "not published", "in sample"))]
-    text = f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
-    values: dict[str, Any] = {"published": published, "left": left}
+    text = "".join(f"trained {one['training']}: {one['verdict']}\n" for one in found["trained"])
+    text += f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
+    values: dict[str, Any] = {"run": run.run_id, **found}
     if "score" in stages:
         from tasks.command.plan import against
         from tasks.command.plan import plan as plan_range

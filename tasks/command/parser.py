@@ -58,10 +58,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _days(one, required=False)
     _chosen(one)
     one.add_argument("--force", action="store_true", help="also what is published already")
-    one = command("backfill", handlers.backfill, "ingest and score a range of days in chunk runs of Airflow")
+    one = command(
+        "backfill", handlers.backfill, "ingest, train and score a range of days through Airflow, behind all else"
+    )
     one.add_argument("pipeline")
     _days(one)
-    one.add_argument("--stages", default="ingest,score", help="of ingest, score; default both")
+    one.add_argument("--stages", default="ingest,score", help="of ingest, train, score; default ingest,score")
     one.add_argument("--force", action="store_true", help="also what is published already")
     _chosen(one)
     one.add_argument("--dry-run", action="store_true", help="only the plan of what would be scored")

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from tasks.command.airflow import pipeline_partitions, score_chunks
 from tasks.command.output import table
 from tasks.domain.estimate import Estimate, Measured, Prices
 from tasks.domain.partition import Partition
+from tasks.domain.ranges import chunks_of, pipeline_partitions
 from tasks.domain.results import Data, Planned, PlanResult
 from tasks.errors import UsageError
 from tasks.lake import open_lake
@@ -52,11 +52,6 @@ def plan(
         now=now,
     )
 
-    def runs(keys: Sequence[str]) -> int:
-        at = {one.key: place for place, one in enumerate(wanted)}
-        chunk_of = [number for number, one in enumerate(score_chunks(spec, first, last)) for _ in range(one.partitions)]
-        return len({chunk_of[at[key]] for key in keys})
-
     return plan_partitions(
         spec=spec,
         wanted=wanted,
@@ -65,7 +60,7 @@ def plan(
         model=str(model),
         lake=lake,
         now=now,
-        runs=runs,
+        runs=lambda keys: len(chunks_of(pipeline, keys)),
         prices=Prices(settings.cpu_hour_price, settings.gpu_hour_price),
     )
 

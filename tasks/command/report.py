@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from tasks.command.airflow import pipeline_partitions
 from tasks.command.output import table
 from tasks.command.steps import Steps
+from tasks.domain.ranges import pipeline_partitions
 from tasks.domain.results import Performance, Period, ReportResult
 from tasks.errors import UsageError
 from tasks.lake import open_lake

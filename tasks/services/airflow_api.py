@@ -213,10 +213,10 @@ class AirflowApi:
             return content
         return "\n".join(text for line in content for text in _lines(line))
 
-    def result(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value") -> Any:
+    def result(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task handed on (its XCom)."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/xcomEntries/{quote(key, safe='')}"
-        return self.request("GET", path)["value"]
+        return self.request("GET", f"{path}?map_index={map_index}")["value"]
 
     # -- backfills --
 

@@ -89,6 +89,19 @@ def test_two_weeks_are_backfilled_in_parallel_while_the_schedule_runs(platform: 
     assert [line for file in logs for line in _trouble(file)] == []
 
 
+def test_a_backfill_by_command_does_a_range_and_a_second_one_nothing(platform: Platform, clock: Clock) -> None:
+    words = ("backfill", "returns", "--from", "2024-02-15", "--to", "2024-02-18")
+    first, second = platform.command(*words), platform.command(*words)
+    assert (first["published"], second["published"]) == (4, 0)
+    assert [text.partition(":")[0] for text in second["left"]] == [f"2024-02-{day}" for day in range(15, 19)]
+    assert first["measured"]["partitions"] >= 4
+    assert {run.state for run in platform.api.runs("returns__backfill")} == {"success"}
+    assert {key: _commits(platform, "returns/predictions")[key] for key in ("2024-02-15", "2024-02-18")} == {
+        "2024-02-15": 1,
+        "2024-02-18": 1,
+    }
+
+
 def test_a_day_is_published_by_itself_when_its_late_file_arrives(platform: Platform, clock: Clock) -> None:
     key = str(clock.today)
     until = time.monotonic() + max(0, (clock.as_of - datetime.now(UTC)).total_seconds()) + 240

@@ -21,6 +21,8 @@ from tasks.lake import open_lake
 from tasks.settings import REPOSITORY, Settings
 from tests.support.pipelines import deliver, write_config
 
+DAYS = {"from": "2024-01-04", "to": "2024-01-05"}
+SAMPLE = {"model": "champion", "allow_in_sample": True}
 RUNS = {
     "range": ("orders__ingest", {"from": "2024-01-01", "to": "2024-01-05"}),
     "again": ("orders__ingest", {"partition": "2024-01-05"}),
@@ -35,6 +37,13 @@ RUNS = {
     "no day": ("orders__ingest", {"partition": "2024-01"}),
     "labels": ("arrivals__ingest", {"from": "2024-01-01", "to": "2024-01-05"}),
     "asked": ("asked__train", {"partition": "2024-01-06"}),
+    "trained": ("often__backfill", {"from": "2024-01-01", "to": "2024-01-06", "stages": "train"}),
+    "backfill": ("often__backfill", {**DAYS, **SAMPLE}),
+    "backfilled": ("often__backfill", {**DAYS, **SAMPLE}),
+    "forced": ("often__backfill", {**DAYS, **SAMPLE, "stages": "score", "force": True}),
+    "stuck": ("often__backfill", {"from": "2024-01-05", "to": "2024-01-06"}),
+    "no days": ("often__backfill", {"from": "2024-01-05"}),
+    "no stage": ("often__backfill", {**DAYS, "stages": "scores"}),
 }
 ANSWERS = {"asked": {"chosen_options": ["Approve"], "params_input": {"reason": "looked at the slices"}}}
 CHANGES = (
@@ -47,11 +56,12 @@ CHANGES = (
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Deliveries of six days, the last of which breaks its contract."""
     folder = tmp_path_factory.mktemp("airflow")
-    write_config(folder / "config", "tiny", "asked")
-    spec = folder / "config/pipelines/asked/pipeline.yaml"
-    for old, new in CHANGES:
-        assert old in spec.read_text()
-        spec.write_text(spec.read_text().replace(old, new))
+    write_config(folder / "config", "tiny", "asked", "often")
+    for name, changes in (("asked", CHANGES), ("often", CHANGES[:1])):
+        spec = folder / "config/pipelines" / name / "pipeline.yaml"
+        for old, new in changes:
+            assert old in spec.read_text()
+            spec.write_text(spec.read_text().replace(old, new))
     deliver(folder / "home" / "landing", date(2024, 1, 1), date(2024, 1, 6))
     bad = folder / "home" / "landing" / "orders" / "2024-01-06.csv"
     header, *lines = bad.read_text().splitlines()
@@ -198,6 +208,54 @@ def test_nobody_is_asked_about_a_challenger_that_the_gate_keeps(ran):
     kept = {**kept, "decision": {**kept["decision"], "promoted": False}}
     context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: kept)}
     assert ApproveOperator(pipeline="asked").execute(context) is None  # it would park the task by an exception
+
+
+def test_a_backfill_trains_what_has_data_enough_and_only_the_stages_that_were_asked_for(ran):
+    run = ran["trained"]
+    assert run["state"] == "success"
+    assert run["tasks"] == {
+        "deliveries": "skipped", "ingest": "skipped", "validate": "skipped", "train": "success", "due": "skipped",
+        "score": "skipped",
+    }  # fmt: skip
+    judged = [{"training": day, "verdict": "promote"} for day in ("2024-01-05", "2024-01-06")]
+    assert run["results"]["train"] == judged
+
+
+def test_a_backfill_ingests_and_scores_in_chunks_and_tells_of_what_it_published(ran):
+    run = ran["backfill"]
+    assert run["state"] == "success" and run["tasks"].pop("train") == "skipped"
+    of = {name: len([task for task in run["tasks"] if task.startswith(f"{name}[")]) for name in ("ingest", "validate")}
+    assert of == {"ingest": 3, "validate": 3} and set(run["tasks"].values()) == {"success"}
+    days = "2024-01-04..2024-01-05"
+    assert run["results"]["deliveries"] == [
+        {"name": name, "partition": text, "partitions": count}
+        for name, text, count in (("orders", days, 2), ("arrivals", days, 2), ("shops", "all", 1))
+    ]
+    assert run["results"]["due"] == [{"name": "often", "partition": days, "partitions": 2}]
+    scored = run["results"]["score[0]"]["partitions"]
+    assert [(one["key"], one["status"]) for one in scored] == [(day, "published") for day in DAYS.values()]
+    assert run["events"] == [["often/predictions", day] for day in DAYS.values()]
+
+
+def test_a_second_backfill_finds_nothing_to_do_and_a_forced_one_does_it_again(ran):
+    again, forced = ran["backfilled"], ran["forced"]
+    assert (again["state"], again["tasks"]["due"], again["tasks"]["score"]) == ("success", "skipped", "skipped")
+    assert {one["status"] for n in range(3) for one in again["results"][f"ingest[{n}]"]["partitions"]} == {"duplicate"}
+    assert (forced["tasks"]["ingest"], forced["tasks"]["score[0]"]) == ("skipped", "success")
+    assert [one["status"] for one in forced["results"]["score[0]"]["partitions"]] == ["published"] * 2
+
+
+def test_a_delivery_that_breaks_its_contract_fails_its_chunk_and_nothing_behind_it_runs(ran):
+    run = ran["stuck"]
+    assert run["state"] == "failed"
+    states = {task: state for task, state in run["tasks"].items() if task.startswith("validate[")}
+    assert sorted(states.values()) == ["failed", "success", "success"]
+    assert {run["tasks"][task] for task in ("train", "due", "score")} == {"upstream_failed"}
+
+
+def test_a_backfill_without_days_or_of_an_unknown_stage_fails_at_once(ran):
+    assert ran["no days"]["tasks"]["deliveries"] == ran["no stage"]["tasks"]["deliveries"] == "failed"
+    assert "the run names no days" in ran["output"]["text"] and "'scores' is none of" in ran["output"]["text"]
 
 
 def test_no_frame_ever_crosses_a_task_boundary(ran):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import airflow.sdk  # noqa: F401 - the time of importing Airflow itself is not ours
 from airflow.dag_processing.dagbag import DagBag
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.serialization.serialized_objects import BaseSerialization, DagSerialization
 
 # Not from `tasks`: the time of importing it is ours.
 DAGS = Path(__file__).resolve().parent.parent.parent / "dags"
@@ -52,13 +52,18 @@ def _describe(dag) -> dict:
             task.task_id: {
                 "after": sorted(task.upstream_task_ids),
                 "pool": task.pool,
-                "outlets": sorted(asset.name for asset in task.outlets),
+                "outlets": sorted(_asset(one).name for one in task.outlets),
                 "links": sorted(task.extra_links),
                 "mapped": task.is_mapped,
             }
             for task in again.tasks
         },
     }
+
+
+def _asset(one):
+    # those of mapped tasks come back as they were written
+    return BaseSerialization.deserialize(one) if isinstance(one, dict) else one
 
 
 if __name__ == "__main__":

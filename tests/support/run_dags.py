@@ -43,16 +43,19 @@ def _run(dag, conf: dict | None, answer: dict | None) -> dict:
         return {
             "run_id": run.run_id,
             "state": str(run.state),
-            "tasks": {ti.task_id: str(ti.state) for ti in run.get_task_instances(session=session)},
-            "results": {
-                xcom.task_id: XComModel.deserialize_value(xcom) for xcom in xcoms if xcom.key == "return_value"
-            },
+            "tasks": {_name(ti): str(ti.state) for ti in run.get_task_instances(session=session)},
+            "results": {_name(xcom): XComModel.deserialize_value(xcom) for xcom in xcoms if xcom.key == "return_value"},
             "links": {
                 xcom.task_id: XComModel.deserialize_value(xcom) for xcom in xcoms if xcom.key == "_link_DataDocsLink"
             },
             "asked": asked.result() if asked else None,
             "events": sorted((event.asset.name, event.partition_key) for event in events),
         }
+
+
+def _name(one) -> str:
+    """The task's name, of one of many with its place among them."""
+    return one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]"
 
 
 @contextmanager

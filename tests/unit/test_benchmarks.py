@@ -81,5 +81,5 @@ def test_what_stands_in_the_results_is_what_was_measured(tmp_path: Path, monkeyp
     monkeypatch.setattr(report, "RESULTS", copy)
     from benchmarks.__main__ import PARTS
 
-    report.write(PARTS)
+    report.write((*PARTS, report.GPU))
     assert copy.read_text() == written

@@ -58,7 +58,7 @@ def test_the_projects_dags_are_read_in_under_a_second(read):
 
 
 def test_fifty_pipelines_are_read_in_under_ten_seconds(read):
-    assert len(read["many"]["dags"]) == 50 * 2 + 3 + 2
+    assert len(read["many"]["dags"]) == 50 * 3 + 3 + 2
     assert read["many"]["seconds"] < 10
 
 
@@ -68,8 +68,8 @@ def test_nothing_heavy_is_imported_when_dags_are_read(read):
 
 def test_each_source_and_pipeline_has_its_dags(read):
     assert set(read["live"]["dags"]) == {
-        "arrivals__ingest", "orders__ingest", "shops__ingest", "orders_late__score", "orders_late__train", "millrace__wake",
-        "millrace__maintain",
+        "arrivals__ingest", "orders__ingest", "shops__ingest", "orders_late__score", "orders_late__train", "orders_late__backfill",
+        "millrace__wake", "millrace__maintain",
     }  # fmt: skip
 
 
@@ -78,6 +78,10 @@ def test_steps_stand_in_the_order_in_which_data_flows(read):
     assert _order(dags["orders__ingest"]) == ["ingest", "validate"]
     assert _order(dags["orders_late__score"]) == ["pin", "featurize", "score"]
     assert _order(dags["orders_late__train"]) == ["pin_training", "featurize", "train", "evaluate", "promote"]
+    backfill = ["deliveries", "ingest", "validate", "train", "due", "score"]
+    assert _order(dags["orders_late__backfill"]) == backfill
+    mapped = [step for step in backfill if dags["orders_late__backfill"]["tasks"][step]["mapped"]]
+    assert mapped == ["ingest", "validate", "score"]
     assert _order(dags["millrace__wake"]) == ["due", "start"]
     assert dags["millrace__wake"]["tasks"]["start"]["mapped"]
 
@@ -97,7 +101,8 @@ def test_training_and_scoring_have_pools_of_their_own(read):
         kind = dag_id.rpartition("__")[2]
         pools = {task["pool"] for task in dag["tasks"].values()}
         # the step that may take a GPU waits for it in the pool gpu
-        expected = {"wake": {"default_pool"}, "maintain": {"default_pool"}, "train": {"train", "gpu"}}
+        expected = {"wake": {"default_pool"}, "maintain": {"default_pool"}, "train": {"train", "gpu"},
+                    "backfill": {"backfill", "gpu"}}  # fmt: skip
         assert pools == expected.get(kind, {kind})
 
 

@@ -1,5 +1,6 @@
 """Configuration is read in one place; a wrong file is refused with the file, the key and the nearest name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -232,8 +233,10 @@ def test_folders_become_absolute_and_uris_stay(tmp_path, monkeypatch):
     assert settings.home == tmp_path / "h"
 
 
-def test_pools_are_given_as_a_mapping(tmp_path):
-    assert load_settings({"MILLRACE_POOLS": "{gpu: 2}"}).pools == {"gpu": 2}
+def test_pools_are_given_as_a_mapping_and_the_others_keep_their_sizes(tmp_path):
+    others = {"ingest": 2, "train": 1, "score": 4, "backfill": max(1, os.cpu_count() - 1)}
+    assert load_settings({"MILLRACE_POOLS": "{gpu: 2}"}).pools == {**others, "gpu": 2}
+    assert load_settings({}).pools == {**others, "gpu": 1}
     for wrong in ("{gpu: ", "gpu", "{gpu: many}"):
         with pytest.raises(SpecError, match="(?i)pools"):
             load_settings({"MILLRACE_POOLS": wrong})
