@@ -181,6 +181,10 @@ class MemoryShortError(ClusterError):
     """A process that trained was killed as the system kills for memory, or got none. The next attempt takes less."""
 
 
+class PeerLostError(ClusterError):
+    """A process of a training says that another one of it is gone; why that one went, it can't know."""
+
+
 class NoPlaceError(ClusterError):
     """No place to train came up: no GPU became free, or too few are there. The step does not try again by itself."""
 

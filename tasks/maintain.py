@@ -76,6 +76,7 @@ def maintain(
     now: datetime,
     keep: Mapping[str, Collection[int]] = MappingProxyType({}),
     whole: bool = False,
+    pipelines: Iterable[str] = (),
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaintainResult:
@@ -86,7 +87,9 @@ def maintain(
         history: how long earlier versions stay readable; longer than the longest run takes.
         file_bytes: a data file that has so many bytes takes no further rows.
         keep: table -> versions whose rows stay readable beyond that, see `kept_versions`.
-        whole: also remove what killed writers left of single objects anywhere in the lake.
+        whole: also remove what killed writers left of single objects anywhere in the lake, and what trainings of the
+            pipelines left that ended badly: rows, checkpoints, trials.
+        pipelines: of all lines of these.
         dry_run: only say what would be done.
     """
     names, done = list(names), []
@@ -95,7 +98,22 @@ def maintain(
             done.append(_maintained(lake, name, now - history, file_bytes, run, keep.get(name, ()), dry_run))
         progress(number + 1, len(names))
     unfinished = lake.objects.sweep(now - history, dry_run=dry_run) if whole else 0
-    return MaintainResult(tuple(done), dry_run, unfinished)
+    left = sum(_clear_trainings(lake, name, now - history, dry_run) for name in pipelines) if whole else 0
+    return MaintainResult(tuple(done), dry_run, unfinished, left)
+
+
+def _clear_trainings(lake: Lake, pipeline: str, before: datetime, dry_run: bool) -> int:
+    lines = pipeline, *(line_of(pipeline, backtest) for backtest in lake.backtests(pipeline))
+    old = [
+        info.key
+        for line in lines
+        for info in lake.objects.list(f"{line}/trainings/")
+        # directly below lie the notes of what was trained, which stay
+        if info.modified < before and "/" in info.key.removeprefix(f"{line}/trainings/")
+    ]
+    for key in () if dry_run else old:
+        lake.objects.delete(key)
+    return len(old)
 
 
 def _maintained(

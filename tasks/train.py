@@ -56,6 +56,7 @@ def train(
     known = _registered(lake, spec.line, key)
     if known is not None:
         say(f"version {known['version']} was trained from these very inputs")
+        _clear(lake, spec.line, key)  # an attempt before this one may have been killed before it did
         return _result(spec, pin, known, reused=True)
     registry.ping()
     note = _noted(lake, spec.line, key)
@@ -69,9 +70,7 @@ def train(
     if "search" in note:
         descriptor["search"] = without_histories(note["search"])
     _keep_descriptor(spec, descriptor, lake)
-    # checkpoints, trials of a search, and rows for workers elsewhere
-    for info in lake.objects.list(f"{spec.line}/trainings/{key}/"):
-        lake.objects.delete(info.key)
+    _clear(lake, spec.line, key)
     say(f"version {registered.version}: {note['rounds']} rounds on {note['device']} in {note['seconds']:.1f} s")
     return _result(spec, pin, descriptor, reused=False)
 
@@ -172,6 +171,12 @@ def cost(settings: Settings, *parts) -> dict[str, float]:
     return used | {"cost": round(sum(used[name] * (prices[name] or 0.0) for name in used) / 3600, 6)}
 
 
+def _clear(lake: Lake, line: str, key: str) -> None:
+    """Delete checkpoints, trials of a search, and rows for workers elsewhere."""
+    for info in lake.objects.list(f"{line}/trainings/{key}/"):
+        lake.objects.delete(info.key)
+
+
 def _registered(lake: Lake, line: str, key: str) -> dict[str, Any] | None:
     for info in lake.objects.list(f"{line}/versions/"):
         descriptor = json.loads(lake.objects.get(info.key))
@@ -206,6 +211,7 @@ def _record(spec: PipelineSpec, pin: TrainingPin, note: dict[str, Any], lake: La
     }
     metrics = {name: note[name] for name in ("seconds", "gpu_seconds", "cpu_seconds", "cost") if name in note}
     tags = {"run_id": run.run_id, "actor": run.actor, "digest": note["digest"]}
+    tags["way_reason"] = note["reason"]
     tags |= {name: str(value) for name, value in note.get("environment", {}).items() if value is not None}
     if search:
         metrics[f"search-{search['metric']}"] = search["value"]

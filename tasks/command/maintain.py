@@ -38,6 +38,7 @@ def maintain_named(
         now=now,
         keep=keep,
         whole=not names,
+        pipelines=pipeline_names(settings.config),
         dry_run=dry_run,
         progress=progress,
     )
@@ -78,6 +79,7 @@ def report(result: MaintainResult) -> str:
         for one in result.tables
     ]
     swept = f"\n{result.unfinished} unfinished writes of killed runs removed" if result.unfinished else ""
+    swept += f"\n{result.trainings} files of trainings that ended badly removed" if result.trainings else ""
     return table(header, rows) + swept + ("\n(a dry run: nothing was done)" if result.dry_run else "")
 
 

@@ -22,11 +22,13 @@ from typing import Any
 from tasks.compute.boosting import Boosted, Job, boost
 from tasks.compute.pace import Pace
 from tasks.compute.rows import RowGroup
-from tasks.errors import ClusterError, MemoryShortError, TrainingError
+from tasks.errors import ClusterError, MemoryShortError, MillraceError, PeerLostError, TrainingError
 
 _WATCH_SECONDS = 1.0
 _MACHINE = re.compile(r"cuda|nccl|bad_alloc|out of memory|insufficient memory|no space left", re.IGNORECASE)
 """What XGBoost says when the machine fails, not the data."""
+_PEER = "/collective/"
+"""Where in XGBoost's sources its collective's errors come from, the only ones that tell of another process."""
 _MEMORY = re.compile(r"bad_alloc|out of memory|insufficient memory", re.IGNORECASE)
 
 
@@ -157,9 +159,14 @@ def _work(pipe: Connection, work: Callable[..., Any], threads: int, scratch: Pat
 
 
 def portable(error: BaseException) -> BaseException:
-    """An error that survives a pipe: XGBoost's and cupy's become ours, and so does what can't be pickled."""
+    """An error that survives a pipe: XGBoost's, cupy's and the system's become ours, and so does what can't be pickled."""
     from xgboost.core import XGBoostError
 
+    if isinstance(error, XGBoostError) and _PEER in str(error):
+        return PeerLostError(
+            f"another process of the training was lost: {first_line(error)}",
+            hint="the training goes on from its last checkpoint",
+        )
     foreign = isinstance(error, (XGBoostError, RuntimeError))  # cupy's CUDA errors are the latter
     if isinstance(error, MemoryError) or (foreign and _MACHINE.search(str(error))):
         short = isinstance(error, MemoryError) or _MEMORY.search(str(error))
@@ -169,6 +176,11 @@ def portable(error: BaseException) -> BaseException:
         )
     if isinstance(error, XGBoostError):
         return TrainingError(f"XGBoost: {first_line(error)}", hint="check train.params and the features")
+    if isinstance(error, OSError) and not isinstance(error, MillraceError):
+        return ClusterError(
+            f"a process that trains failed: {error}",
+            hint="a full disk or a file that is gone is the usual cause; the training goes on from its last checkpoint",
+        )
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -177,9 +189,13 @@ def portable(error: BaseException) -> BaseException:
 
 
 def first_line(error: BaseException) -> str:
-    # XGBoost's messages begin with '[12:00:00] /path/to/source.cc:123: ' and end with a stack trace.
+    """What an error says, in a line. XGBoost's begin with '[12:00:00] /path/to/source.cc:123: ', its collective's go on with
+    lines '- [allreduce.cc:135|12:00:00]: what failed', from the outermost to the cause; a stack trace follows."""
+    told = re.findall(r"^- \[[^\]]*\]: *(.+)$", str(error), re.MULTILINE)
+    if told:
+        return " ".join(dict.fromkeys((told[0].strip(), told[-1].strip())))
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line.rsplit(".cc:", 1)[-1].split(": ", 1)[-1]
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)
 
 
 def _end_with_parent(pipe: Connection) -> None:

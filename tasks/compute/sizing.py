@@ -107,7 +107,7 @@ def choose_way(
     Args:
         wish: the spec's train.way; what it names is taken.
         gpus: the spec's train.gpus: "auto" takes those that are there and goes on without; a number insists.
-        short: whether an attempt in one process was killed for want of memory, whatever the estimate said.
+        short: whether an attempt on this machine was killed for want of memory, whatever the estimate said.
 
     Raises:
         NoPlaceError: fewer GPUs than insisted on (an outside scheduler's are counted when it is reached).
@@ -125,15 +125,14 @@ def choose_way(
         about += f" ({machine.why_no_gpu or 'no GPU'})"
     if wish != "auto":
         return Choice(wish, device, min(count, 1), f"{_words(wish, device)}: train.way says so; {about}")
-    if device == "cpu" and machine.workers > 1:
-        return Choice(
-            "cluster", device, 0, f"Dask cluster of {machine.workers} local processes: the settings say so; {about}"
-        )
     if short:
-        about = f"one process had too little memory; {about}"
+        about = f"the attempt before had too little memory; {about}"
     elif need <= MARGIN * free:
+        if device == "cpu" and machine.workers > 1:  # they share this machine's memory
+            said = f"Dask cluster of {machine.workers} local processes: the settings say so"
+            return Choice("cluster", device, 0, f"{said}; {about}")
         return Choice("single", device, min(count, 1), f"{_words('single', device)}: {about}")
-    if count > 1 and need <= MARGIN * sum(machine.gpus[:count]):
+    if not short and count > 1 and need <= MARGIN * sum(machine.gpus[:count]):
         return Choice("cluster", device, count, f"Dask-CUDA cluster of {count} GPUs: {about}")
     return Choice("external", device, min(count, 1), f"{_words('external', device)}: {about}")
 

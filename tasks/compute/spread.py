@@ -8,7 +8,6 @@ workers run our boosting inside `xgboost.dask.CommunicatorContext`, and this sid
 from __future__ import annotations
 
 import queue
-import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from tasks.compute.rows import RowGroup
 from tasks.compute.same import code_digest
 from tasks.compute.single import portable
 from tasks.compute.turn import QUIET_SECONDS, alive, alone, given_up, start_tracker
-from tasks.errors import ClusterError, TrainingError
+from tasks.errors import ClusterError, MemoryShortError, PeerLostError, TrainingError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -180,22 +179,19 @@ class _Run:
         return error or ClusterError(f"a worker's task was lost ({future.status})"), None
 
     def _raise(self, errors: list[BaseException], workers: list[str]) -> None:
-        """What went wrong: the data's own error first; of several workers' XGBoost errors a lost peer is the usual cause."""
-        own = [
-            error for error in errors if isinstance(error, TrainingError) and not error.message.startswith("XGBoost: ")
-        ]
-        if own:
+        """What went wrong: of several workers' errors the first that is no mere echo of another's."""
+        own = sorted((error for error in errors if not isinstance(error, PeerLostError)), key=_rank)
+        if own and isinstance(own[0], TrainingError):
             raise own[0]
         # A survivor's error may come before the scheduler has noticed the loss that caused it.
         time.sleep(2 * _WATCH_SECONDS)
-        self._check_lost(workers, errors[0] if errors else None)
-        cause = errors[0] if errors else None
-        peers = [e for e in errors if isinstance(e, TrainingError) and _NETWORK.search(e.message)]
-        if cause is None or (len(workers) > 1 and len(peers) == len(errors)):
-            raise ClusterError(
-                f"the workers lost each other: {cause}", hint="the training goes on from its last checkpoint"
-            ) from cause
-        raise next((error for error in errors if error not in peers), cause)
+        cause = next(iter(own or errors), None)
+        self._check_lost(workers, cause)
+        if own:
+            raise own[0]
+        raise ClusterError(
+            f"the workers lost each other: {cause}", hint="the training goes on from its last checkpoint"
+        ) from cause
 
     def _check_lost(self, workers: list[str], cause: BaseException | None = None) -> None:
         lost = set(workers) - self._alive()
@@ -223,10 +219,9 @@ class _Run:
                 raise
 
 
-_NETWORK = re.compile(
-    r"connection|socket|\b(poll|peer|timed? ?out|tracker|recv|send|rabit|comm)\b|allreduce|broadcast|collective",
-    re.IGNORECASE,
-)
+def _rank(error: BaseException) -> int:
+    """The data's own error goes first, then want of memory, which the next attempt must know of."""
+    return 0 if isinstance(error, TrainingError) else 1 if isinstance(error, MemoryShortError) else 2
 
 
 def _train_on_worker(job: Job, hand: Sequence[RowGroup], tracker: dict, name: str, threads: int) -> Boosted | None:

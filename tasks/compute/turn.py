@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tasks.errors import ClusterError, NoPlaceError
 
@@ -156,14 +157,25 @@ def _end_with_client():
 
 
 def _track(dask_scheduler: Any, *, name: str, workers: int, host: str) -> dict[str, Any]:
+    from xgboost.core import XGBoostError
     from xgboost.tracker import RabitTracker
+
+    from tasks.compute.single import first_line
 
     held: _Turn | None = getattr(dask_scheduler, _HELD, None)
     if held is None or held.name != name:
         raise ClusterError("the training lost its turn on the Dask workers: its connection broke for a while")
-    held.tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
-    held.tracker.start()
-    return {**held.tracker.worker_args(), **_COLLECTIVE}
+    # its own address first: behind a published port or a proxy it doesn't have the one that the client knows
+    addresses, refused = dict.fromkeys((urlsplit(dask_scheduler.address).hostname, host)), []
+    for address in addresses:
+        try:
+            held.tracker = RabitTracker(n_workers=workers, host_ip=address, sortby="task")
+            held.tracker.start()
+            return {**held.tracker.worker_args(), **_COLLECTIVE}
+        except XGBoostError as error:
+            held.tracker = None
+            refused.append(f"{address}: {first_line(error)}")
+    raise ClusterError(f"XGBoost's tracker can't listen on the Dask scheduler's host: {'; '.join(refused)}")
 
 
 def _end(dask_scheduler: Any, *, name: str) -> None:

@@ -403,8 +403,10 @@ class MaintainResult(Result):
 
     Attributes:
         unfinished: writes of single objects that killed writers began, of which nothing is left.
+        trainings: files of trainings that ended badly, likewise.
     """
 
     tables: tuple[MaintainedTable, ...]
     dry_run: bool = False
     unfinished: int = 0
+    trainings: int = 0

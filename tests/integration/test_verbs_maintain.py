@@ -99,6 +99,25 @@ def test_a_run_that_was_pinned_before_a_maintenance_lands_on_what_it_pinned(cham
     assert champion.rows("late_orders/predictions") == twin.rows("late_orders/predictions")
 
 
+def test_what_a_training_left_that_ended_badly_goes_after_the_retention_and_its_note_stays(orders: Project):
+    folder = "late_orders/trainings"
+    old, new = f"{folder}/a/rows/0.parquet", f"{folder}/b/checkpoints/20.json"
+    of_a_backtest = "late_orders/backtests/q/trainings/c/rows/0.parquet"
+    orders.lake.objects.put("ledger/late_orders/backtests/q/begun.json", b"{}")
+    for key in (old, of_a_backtest, f"{folder}/a.json", new):
+        orders.lake.objects.put(key, b"{}")
+    age(orders)
+    orders.lake.objects.put(new, b"{} ")
+    assert maintain(orders, "orders").trainings == 0
+    assert (maintain(orders, dry_run=True).trainings, maintain(orders).trainings, maintain(orders).trainings) == (
+        2,
+        2,
+        0,
+    )
+    left = {info.key for info in orders.lake.objects.list("late_orders/")}
+    assert {new, f"{folder}/a.json"} <= left and not {old, of_a_backtest} & left
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(orders: Project):
     objects = orders.objects()
     done = orders.command("maintain", "--dry-run")

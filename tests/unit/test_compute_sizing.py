@@ -27,12 +27,14 @@ def test_what_fits_is_trained_in_one_process_and_what_does_not_in_external_memor
     assert "no NVIDIA driver" in small.reason
 
 
-def test_a_process_that_was_killed_for_memory_is_followed_by_external_memory_unless_the_spec_insists():
+def test_what_was_killed_for_memory_is_followed_by_external_memory_unless_the_spec_insists():
     choice = choose_way(SMALL, Machine(64 * GB), short=True)
-    assert (choice.way, choice.device) == ("external", "cpu") and "one process had too little memory" in choice.reason
+    assert (choice.way, choice.device) == ("external", "cpu") and "had too little memory" in choice.reason
     assert choose_way(SMALL, Machine(64 * GB, gpus=[8 * GB]), short=True).device == "cuda"
     assert choose_way(SMALL, Machine(64 * GB), wish="single", short=True).way == "single"
-    assert choose_way(SMALL, Machine(64 * GB, workers=2), short=True).way == "cluster"
+    assert choose_way(SMALL, Machine(64 * GB, workers=2), short=True).way == "external"
+    assert choose_way(LARGE, Machine(64 * GB, gpus=[8 * GB, 8 * GB]), short=True).way == "external"
+    assert choose_way(SMALL, Machine(64 * GB, workers=2), wish="cluster", short=True).way == "cluster"
 
 
 def test_gpus_are_taken_where_they_are_and_several_only_where_one_is_too_small():
@@ -54,6 +56,7 @@ def test_the_spec_and_the_settings_can_say_otherwise():
     )
     assert choose_way(SMALL, machine, wish="cluster").way == "cluster"
     assert choose_way(SMALL, Machine(64 * GB, workers=2)).way == "cluster"
+    assert choose_way(LARGE, Machine(8 * GB, workers=2)).way == "external"  # its workers share the machine's memory
     assert "tcp://there:8786" in choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786")).reason
 
 
