@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tasks.compute.looks import Look
     from tasks.compute.rows import Survey, TrainingData
 
-SPAN_ROWS = 1_000_000
-"""The most rows of a span, where one partition alone has no more."""
+SPAN_ROWS, SPAN_VALUES = 1_000_000, 40_000_000
+"""The most rows of a span, and the most values, where one partition alone has no more: however wide the rows are."""
 _ROW_GROUP = 131_072
 """The most rows of a row group, which one worker reads as a whole."""
 _ROW_GROUPS, _LEAST_ROW_GROUP = 8, 128
@@ -79,11 +79,12 @@ class Window:
     columns: int
     judging: str | None
 
-    def spans(self, most: int = SPAN_ROWS) -> list[Span]:
-        """The window in order, in spans of at most about `most` rows.
+    def spans(self, most: int | None = None) -> list[Span]:
+        """The window in order, in spans of at most about `most` rows; None: what SPAN_ROWS and SPAN_VALUES say.
 
         Partitions that judge a search's trials begin a span: no file holds rows of both parts.
         """
+        most = min(SPAN_ROWS, max(1, SPAN_VALUES // self.columns)) if most is None else most
         spans: list[Span] = []
         judges = False
         for key, rows in self.rows.items():

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, Context, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace_airflow.dags import SCORING_PARAMS
-from millrace_airflow.operator import StageOperator, chosen
+from millrace_airflow.operator import RETRY_DELAY, StageOperator, chosen
 from millrace_airflow.pages import BACKFILL_PAGE
 from millrace_airflow.priority import BACKFILL
 from millrace_airflow.process import tasks_command
@@ -109,7 +109,7 @@ def backfill_dag(spec: PipelineSpec) -> DAG:
     behind = {**at, "pool": "backfill"}
     # Airflow loads no priority strategy of a plugin for mapped tasks: their weight is said outright, under any of today's.
     # What they don't name, the scheduler takes from Airflow's defaults and not from ours.
-    many = {**behind, "weight_rule": "absolute", "priority_weight": 1, "retries": 2}
+    many = {**behind, "weight_rule": "absolute", "priority_weight": 1, "retries": 2, "retry_delay": RETRY_DELAY}
     many["map_index_template"] = "{{ task.chunk['partition'] }}"
     with DAG(
         dag_id=f"{spec.pipeline}{BACKFILL}",

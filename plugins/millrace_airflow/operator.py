@@ -23,6 +23,7 @@ from tasks.errors import MillraceError
 from tasks.settings import load_settings
 
 PUBLISHED = ("published",)
+RETRY_DELAY = timedelta(seconds=10)
 
 
 class StageOperator(BaseOperator):
@@ -51,7 +52,7 @@ class StageOperator(BaseOperator):
         defaults = {
             "task_id": verb,
             "retries": 2,
-            "retry_delay": timedelta(seconds=10),
+            "retry_delay": RETRY_DELAY,
             "weight_rule": TodayFirst(),
             "outlets": [publishes] if publishes is not None else [],
         }
@@ -138,7 +139,7 @@ class StageOperator(BaseOperator):
             raise AirflowSkipException(f"{step}: somebody else was first: {message}")
         if error["type"] == "NotReadyError" and self.verb in WAITING and waits:
             self._wait(text, until, message)
-        if error.get("retry"):
+        if error.get("retry") and error["type"] != "NotReadyError":  # what is missing now is missing in a moment
             raise AirflowException(f"{error['type']}: {message}")
         raise AirflowFailException(f"{error['type']}: {message}")
 

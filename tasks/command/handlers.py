@@ -246,16 +246,15 @@ def backfill(options: argparse.Namespace) -> int:
         return plan(options)
     if "score" in stages and not pipeline_partitions(spec, options.first, options.last):
         raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
-    conf = {"force": True} if options.force else {}
-    conf |= {"model": options.model} if options.model != "as-of" else {}
-    conf |= {"allow_in_sample": True} if options.allow_in_sample else {}
-    conf |= {"data": options.data} if options.data != "as-known" else {}
+    defaults = {"force": False, "model": "as-of", "allow_in_sample": False, "data": "as-known"}
+    conf = {name: value for name in defaults if (value := getattr(options, name)) != defaults[name]}
     days = options.first, options.last
     run, found = through.backfill(AirflowApi(settings), spec.pipeline, *days, stages=stages, options=conf)
     published, left = found["published"], found["left"]
     waiting = [text for text in left if any(f": {why}" in text for why in ("waits for", "not published", "in sample"))]
-    text = "".join(f"trained {one['training']}: {one['verdict']}\n" for one in found["trained"])
-    text += f"{published} partitions published, {len(left)} left alone" + "".join(f"\n  {line}" for line in left[:20])
+    lines = [f"trained {one['training']}: {one['verdict']}" for one in found["trained"]]
+    lines += [f"{published} partitions published, {len(left)} left alone", *(f"  {line}" for line in left[:20])]
+    text = "\n".join(lines)
     values: dict[str, Any] = {"run": run.run_id, **found}
     if "score" in stages:
         from tasks.command.plan import against

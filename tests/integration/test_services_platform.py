@@ -138,7 +138,7 @@ def test_nobody_comes_in_without_the_generated_password(found):
 
 
 def test_pools_have_the_sizes_of_the_settings(api):
-    assert api.pools() == {"default_pool": 128, "ingest": 2, "score": 3}
+    assert api.pools() == {"default_pool": 128, **load_settings({}).pools, "ingest": 2, "score": 3}
 
 
 def test_a_broken_dag_file_shows_as_an_import_error_and_the_others_work(api):

@@ -181,6 +181,16 @@ def check_names_features_without_any_value(place: Place, folder: Path) -> None:
     assert trained.empty == ("x",)
 
 
+def check_explains_on_its_device(place: Place, folder: Path) -> None:
+    data, new = write(folder / "train", _days(6), binary), rows(300, 60)
+    encoding, model = fit_encoding_files(data, FEATURES), _train(place, data, "binary:logistic").model
+    matrix = encode(new, encoding)
+    ours, theirs = (Predictor(model, encoding=encoding, threads=1, device=device) for device in (place.device, "cpu"))
+    found = ours.contributions(matrix)
+    assert found == pytest.approx(theirs.contributions(matrix), abs=1e-4)
+    assert 1 / (1 + np.exp(-found.sum(axis=1))) == pytest.approx(ours.predict(matrix), abs=1e-4)
+
+
 def check_chunks_are_scored_on_the_places_device(place: Spread, folder: Path) -> None:
     """On a cluster only: each chunk by a worker, and one that is refused leaves the others as they are."""
     data = write(folder / "train", _days(6), binary)
@@ -216,5 +226,6 @@ CHECKS = (
     check_trains_from_external_memory,
     check_refuses_what_makes_no_model,
     check_names_features_without_any_value,
+    check_explains_on_its_device,
 )
 CLUSTER_CHECKS = (check_chunks_are_scored_on_the_places_device,)
