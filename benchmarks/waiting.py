@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from benchmarks.measure import say
 from tasks.services import AirflowApi
 from tasks.settings import Settings
+from tests.support.clock import noon_zone
 
 _AHEAD = 90
 """Seconds from writing the pipelines to the first moment: Airflow has read them by then."""
@@ -67,6 +68,8 @@ def waits(
         ended = datetime.now(UTC)
         backfill.terminate()  # its run is Airflow's by now, and is ended with the platform
     found = [_first(api, name, at) - at for name, at in due.items() if began <= at <= ended - timedelta(seconds=60)]
+    if not found:
+        raise SystemExit("no scheduled run became due while the backfill ran")
     say(f"  {len(found)} scheduled runs became due in {(ended - began).total_seconds():.0f} s of a backfill")
     return [one.total_seconds() for one in found]
 
@@ -83,9 +86,8 @@ def _first(api: AirflowApi, name: str, due: datetime) -> datetime:
 def _write(config: Path, count: int, every: int) -> dict[str, datetime]:
     """Write the pipelines; when each is due."""
     now = datetime.now(UTC)
-    timezone = f"Etc/GMT{now.hour - 12:+d}"  # a zone where it is about noon
-    today = now.astimezone(ZoneInfo(timezone)).date()
-    midnight = datetime(today.year, today.month, today.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
+    timezone, midnight = noon_zone(now)
+    today = midnight.astimezone(ZoneInfo(timezone)).date()
     for name, available in (("clock_rows", "start-6h"), ("clock_truth", "end+1m")):
         folder = config / "sources" / name
         folder.mkdir(parents=True)

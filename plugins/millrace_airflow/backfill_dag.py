@@ -49,9 +49,12 @@ class BackfillOperator(StageOperator):
         return self.chunk["partition"]
 
     def _command(self, context: Context, text: str) -> list[str]:
-        conf = context["dag_run"].conf or {}
-        options = [*chosen(conf), *(["--force"] if conf.get("force") else [])] if self.verb == "score" else []
+        options = self._options(context) if self.verb == "score" else []
         return tasks_command("run", self.verb, self.subject, text, "--json", "--input", "-", *options)
+
+    def _options(self, context: Context) -> list[str]:
+        conf = context["dag_run"].conf or {}
+        return [*chosen(conf), *(["--force"] if conf.get("force") else [])]
 
     def _inputs(self, context: Context) -> dict[str, Any]:
         return {}  # the verb runs what it needs before it
@@ -90,9 +93,8 @@ class DueOperator(BackfillOperator):
 
     def _step(self, context: Context, *, until: str | None) -> list[dict[str, Any]]:
         first, last = days_of(context)
-        conf = context["dag_run"].conf or {}
-        options = [*chosen(conf), *(["--force"] if conf.get("force") else [])]
-        command = tasks_command("plan", self.subject, "--from", str(first), "--to", str(last), "--json", *options)
+        days = "--from", str(first), "--to", str(last)
+        command = tasks_command("plan", self.subject, *days, "--json", *self._options(context))
         planned = self._ran(context, command, f"{first}..{last}")["partitions"]
         left = [f"{one['key']}: {one['why']}" for one in planned if not one["due"]]
         context["ti"].xcom_push(key="left", value=left)

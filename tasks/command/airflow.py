@@ -10,7 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tasks.command.output import progress
-from tasks.domain.ranges import source_keys
+from tasks.domain.ranges import range_text, source_keys
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import MillraceError, ServiceError
 from tasks.settings import Settings
@@ -26,11 +26,9 @@ def ingest(api: AirflowApi, title: str, spec: PipelineSpec, first: date, last: d
         ServiceError: one failed.
     """
     keys = {name: source_keys(spec, use.source, first, last) for name, use in spec.sources.items()}
-    api.wait_for_dags([f"{name}__ingest" for name in keys])
-    runs = [
-        api.trigger_run(f"{name}__ingest", conf={"from": found[0], "to": found[-1]} if len(found) > 1 else {})
-        for name, found in keys.items()
-    ]
+    texts = {f"{name}__ingest": range_text(found) for name, found in keys.items() if found}
+    api.wait_for_dags(list(texts))
+    runs = [api.trigger_run(dag_id, conf={"partition": text}) for dag_id, text in texts.items()]
     with progress(title) as show:
         for place, run in enumerate(runs):
 

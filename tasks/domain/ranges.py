@@ -42,7 +42,7 @@ def chunks_of(name: str, keys: Sequence[str]) -> list[Chunk]:
     """Partitions in order, in a few fat chunks; what lies between two of them and isn't named may lie in a chunk."""
     size = max(LEAST, min(MOST, -(-len(keys) // CHUNKS)))
     parts = [keys[start : start + size] for start in range(0, len(keys), size)]
-    return [Chunk(name, _text(part), len(part)) for part in parts]
+    return [Chunk(name, range_text(part), len(part)) for part in parts]
 
 
 def pipeline_partitions(spec: PipelineSpec, first: date, last: date) -> list[Partition]:
@@ -87,5 +87,6 @@ def _possible(spec: PipelineSpec, training: Partition, now: datetime) -> bool:
         return False
 
 
-def _text(keys: Sequence[str]) -> str:
+def range_text(keys: Sequence[str]) -> str:
+    """A key, or FIRST..LAST, as commands and runs name partitions."""
     return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"

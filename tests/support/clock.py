@@ -79,10 +79,8 @@ def write_clock(config: Path, landing: Path, *, seconds: int, now: datetime | No
         now: another moment than the present one, aware.
     """
     now = (now or datetime.now(UTC)).astimezone(UTC)
-    # Etc/GMT+5 is five hours behind UTC: in this zone it is between noon and one o'clock.
-    timezone = f"Etc/GMT{now.hour - 12:+d}"
-    today = now.astimezone(ZoneInfo(timezone)).date()
-    midnight = datetime(today.year, today.month, today.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
+    timezone, midnight = noon_zone(now)
+    today = midnight.astimezone(ZoneInfo(timezone)).date()
     as_of = int((now - midnight).total_seconds()) + seconds
     folder = config / "pipelines" / "clock"
     folder.mkdir(parents=True)
@@ -96,6 +94,13 @@ def write_clock(config: Path, landing: Path, *, seconds: int, now: datetime | No
         deliver_prices(landing, day)
         _truth(landing, day)
     return Clock(today, midnight + timedelta(seconds=as_of - 30), midnight + timedelta(seconds=as_of))
+
+
+def noon_zone(now: datetime) -> tuple[str, datetime]:
+    """A fixed zone in which it is between noon and one o'clock, and its last midnight in UTC."""
+    timezone = f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}"  # Etc/GMT+5 is five hours behind UTC
+    there = now.astimezone(ZoneInfo(timezone))
+    return timezone, there.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 
 def deliver_arrivals(landing: Path, day: date) -> None:
