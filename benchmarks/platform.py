@@ -69,11 +69,12 @@ def measure(
     folder: Path, *, days: int = 28, arrivals: int = 20, times: int = 5, due: int = 20, every: int = 15
 ) -> Part:
     """Start the platform, take the figures, and leave nothing behind."""
-    home = folder / "platform"
-    shutil.rmtree(home, ignore_errors=True)
+    home, config = folder / "platform", folder / "platform-config"
+    for made in (home, config):
+        shutil.rmtree(made, ignore_errors=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "AIRFLOW"))}
-    shutil.copytree(REPOSITORY / "config", home / "config")
-    environment |= {"MILLRACE_HOME": str(home), "MILLRACE_CONFIG": str(home / "config"), "PYTHONPATH": str(REPOSITORY)}
+    shutil.copytree(REPOSITORY / "config", config)
+    environment |= {"MILLRACE_HOME": str(home), "MILLRACE_CONFIG": str(config), "PYTHONPATH": str(REPOSITORY)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     settings = load_settings(environment)
     say("starting the platform")
@@ -83,7 +84,8 @@ def measure(
         return _measured(bench, days, arrivals, times, due, every)
     finally:
         services.clean(settings)
-        shutil.rmtree(home, ignore_errors=True)
+        for made in (home, config):
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _measured(bench: Bench, days: int, arrivals: int, times: int, due: int, every: int) -> Part:

@@ -35,6 +35,8 @@ EXPECTED = re.compile(
     # Who comes second and takes that as an answer, as one who registers a model again, leaves a line here
     # alone; who does not leaves UniqueViolation or IntegrityError in the log of a component.
     r"|duplicate key value violates unique constraint"
+    # The scheduler asks for the pools without waiting, and comes again where `up` is just changing them.
+    r'|could not obtain lock on row in relation "slot_pool"'
 )
 """What in PostgreSQL's own log is no trouble."""
 
