@@ -23,7 +23,7 @@ demo: environment  ## real flights through the whole platform; ends with the add
 	@$(MILLRACE) demo
 
 test: environment  ## every test; ends in pytest's closing line
-	@.venv/bin/python -m pytest $(TESTS)
+	@.venv/bin/python -m pytest -n 2 $(TESTS)
 
 proof: environment  ## the long proofs; writes what they found to docs/reliability.md
 	@.venv/bin/python -m pytest -m proof $(TESTS)

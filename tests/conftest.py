@@ -1,4 +1,4 @@
-"""For all tests: Airflow, which reads its home when it is imported, gets one of its own."""
+"""For all tests: Airflow, which reads its home when it is imported, gets one of its own; shares for `pytest -n`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import os
 import shutil
 import tempfile
 
-_MADE = None if "AIRFLOW_HOME" in os.environ else tempfile.mkdtemp(prefix="millrace-airflow-")
-if _MADE is not None:
-    os.environ["AIRFLOW_HOME"] = _MADE
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+_MADE = tempfile.mkdtemp(prefix="millrace-airflow-")
+os.environ["AIRFLOW_HOME"] = _MADE  # never the caller's, and never that of the process beside this one
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 
+class _Shares(LoadScopeScheduling):
+    """A file goes to one process as a whole, and the end-to-end tests together: they share one platform."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """In the order of the files: the long ones come first, the short ones fill up."""
+    config.option.loadscopereorder = False
+    return _Shares(config, log)
+
+
 def pytest_unconfigure() -> None:
-    """Remove the home that was made here, and nothing that the caller named."""
-    if _MADE is not None:
-        shutil.rmtree(_MADE, ignore_errors=True)
+    """Remove the home that was made here."""
+    shutil.rmtree(_MADE, ignore_errors=True)
