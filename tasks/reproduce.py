@@ -77,6 +77,7 @@ def reproduce(
         NotFoundError: there is no such version.
         ReproductionError: data of a pinned snapshot is no longer kept, or what it was trained by is not known.
     """
+    from tasks.compute.machine import free_memory
     from tasks.compute.scratch import scratch
 
     descriptor = load_version(lake, spec.line, version)
@@ -86,7 +87,8 @@ def reproduce(
     try:
         _check_inputs(recorded, pin, features, descriptor, lake)
         with scratch(settings.home / "cache" / "train") as folder:
-            rows = join_here(window_of(recorded, pin, features, lake), lake, folder, threads=settings.threads)
+            window = window_of(recorded, pin, features, lake)
+            rows = join_here(window, lake, folder, threads=settings.threads, memory=free_memory() // 2)
             say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}")
             fitted = fit(
                 spec=_as_trained(recorded, descriptor, then),

@@ -171,16 +171,20 @@ def join_here(window: Window, lake: Lake, folder: Path, *, threads: int = 1, mem
 
     Args:
         threads: at most so many spans at a time.
-        memory: bytes that may be taken; one span is always joined.
+        memory: bytes that may be taken, half of them by DuckDB; one span is always joined.
     """
     import pyarrow.parquet  # noqa: F401  not by several threads at once
+
+    from tasks.sql.session import sql_memory
 
     spans = window.spans()
     if memory is not None:
         threads = min(threads, memory // (_COPIES * CELL * window.columns * max(span.rows for span in spans) or 1))
-    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="join")
+    threads = max(1, threads)
+    limit = sql_memory(memory, threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="join")
     try:
-        joined = list(pool.map(lambda span: join_span(window, span, lake, folder), spans))
+        joined = list(pool.map(lambda span: join_span(window, span, lake, folder, memory_limit=limit), spans))
     finally:
         pool.shutdown(cancel_futures=True)  # after an error the spans that wait are not begun
     return rows_of(window, spans, joined)

@@ -157,9 +157,9 @@ def _featurizer(
     settings: Settings, run: RunRef, spec: PipelineSpec, view: str
 ) -> Callable[[Lake, Sequence[Partition], Mapping[str, int]], FeaturizeResult]:
     """In this process: a copy lies where no worker elsewhere sees it."""
-    from tasks.command.part import sql_memory
     from tasks.compute.machine import free_memory
     from tasks.featurize import featurize
+    from tasks.sql.session import sql_memory
 
     def compute(lake: Lake, wanted: Sequence[Partition], snapshots: Mapping[str, int]) -> FeaturizeResult:
         threads = min(settings.threads, len(wanted))

@@ -20,11 +20,6 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from tasks.spans import Joined, Span, Window
 
-_SQL_SHARE = 0.5
-"""Of a process's memory, for its DuckDB sessions together; the rest is for the rows that they read and give."""
-_LEAST_MIB = 256
-"""A session gets so much also on a machine that is short of memory: to be refused it would be final."""
-
 
 @dataclass(frozen=True)
 class LakeAt:
@@ -85,6 +80,7 @@ class Part:
 def featurize_part(part: Part, desk: Desk) -> FeaturizeResult:
     """The features of a part, committed."""
     from tasks.featurize import featurize
+    from tasks.sql.session import sql_memory
 
     threads = min(desk.threads, len(part.partitions))
     return featurize(
@@ -139,6 +135,7 @@ def join_part(part: SpanPart, desk: Desk) -> Joined:
     """The labelled rows of a span, in the lake."""
     from tasks.compute.scratch import scratch
     from tasks.spans import join_span
+    from tasks.sql.session import sql_memory
 
     lake = part.lake.open(desk.folder)
     with scratch(desk.folder / "join") as folder:
@@ -149,8 +146,3 @@ def join_part(part: SpanPart, desk: Desk) -> Joined:
         name = f"{part.folder}/{part.span.file}"  # the same inputs give the same file, whoever puts it
         lake.objects.put_file(name, Path(joined.file))
         return joined.at(name)
-
-
-def sql_memory(memory: int | None, threads: int) -> str | None:
-    """What the SQL of one of `threads` may take of a process's memory, in DuckDB's spelling; None for no limit."""
-    return f"{max(_LEAST_MIB, int(memory * _SQL_SHARE / threads) >> 20)}MiB" if memory is not None else None

@@ -206,9 +206,9 @@ class Steps:
     def featurize(
         self, spec: PipelineSpec, lake: Lake, wanted, views, snapshots, pin: PinResult | None = None
     ) -> FeaturizeResult:
-        from tasks.command.part import sql_memory
         from tasks.compute.machine import free_memory
         from tasks.featurize import featurize
+        from tasks.sql.session import sql_memory
 
         started = time.perf_counter()
         done = self._outside().featurize(spec, lake, wanted, views, snapshots, pin) if self._spreads(wanted) else 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -109,14 +108,14 @@ def hold_gpus(
         names: UUIDs, in the order of preference.
         least: how many must be held.
         patience: seconds to wait for them.
-        folder: where the lock files lie; the system's temporary folder, shared by all users.
+        folder: where the lock files lie; /tmp, shared by all users (TMPDIR may be a user's own).
 
     Raises:
         NoPlaceError: there are fewer, or they did not become free in that time.
     """
     if len(names) < least:
         raise NoPlaceError(f"{least} GPUs are needed, {len(names)} are here", hint="set train.gpus to auto")
-    folder = folder or Path(tempfile.gettempdir())
+    folder = folder or Path("/tmp")
     until, told = time.monotonic() + patience, False
     while True:
         held = HeldGpus(

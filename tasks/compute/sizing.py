@@ -134,6 +134,10 @@ def choose_way(
         return Choice("single", device, min(count, 1), f"{_words('single', device)}: {about}")
     if not short and count > 1 and need <= MARGIN * sum(machine.gpus[:count]):
         return Choice("cluster", device, count, f"Dask-CUDA cluster of {count} GPUs: {about}")
+    outside = estimate(shape, device, external=True)
+    about += f", {_size(outside)} of it with the data outside" + (
+        "; that is more than is free" if outside > free else ""
+    )
     return Choice("external", device, min(count, 1), f"{_words('external', device)}: {about}")
 
 

@@ -28,6 +28,10 @@ DUCKDB_TYPES = {
 }
 MOMENTS = ("as_of", "partition_start", "partition_end")
 """Macros of ours in feature SQL: each is one instant of the partition."""
+_SQL_SHARE = 0.5
+"""Of a process's memory, for its sessions together; the rest is for the rows that they read and give."""
+_LEAST_MIB = 256
+"""A session gets so much also on a machine that is short of memory: to be refused it would be final."""
 
 
 def open_session(*, memory_limit: str | None = None) -> DuckDBPyConnection:
@@ -59,6 +63,11 @@ def open_session(*, memory_limit: str | None = None) -> DuckDBPyConnection:
     session.execute("SET enable_progress_bar = false")
     session.execute("SET lock_configuration = true")
     return session
+
+
+def sql_memory(memory: int | None, threads: int) -> str | None:
+    """What the SQL of one of `threads` may take of a process's memory, in DuckDB's spelling; None for no limit."""
+    return f"{max(_LEAST_MIB, int(memory * _SQL_SHARE / threads) >> 20)}MiB" if memory is not None else None
 
 
 def set_moments(session: DuckDBPyConnection, moments: Mapping[str, datetime]) -> None:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tasks.command.outside import cut_parts
-from tasks.command.part import LakeAt, Part, score_part, sql_memory
+from tasks.command.part import LakeAt, Part, score_part
 from tasks.compute.chunks import Desk, check_workers
 from tasks.compute.cluster import open_cluster
 from tasks.domain.partition import span
@@ -29,6 +29,7 @@ from tasks.errors import NoPlaceError, PopulationError, SqlError
 from tasks.featurize import featurize
 from tasks.pin import read_state
 from tasks.settings import REPOSITORY, load_pipeline
+from tasks.sql.session import sql_memory
 from tasks.view import publish_view
 from tests.support.dask_processes import DaskProcesses, dask_processes
 from tests.support.pipelines import deliver

@@ -25,6 +25,8 @@ def test_what_fits_is_trained_in_one_process_and_what_does_not_in_external_memor
     assert (small.way, small.device, large.way) == ("single", "cpu", "external")
     assert "1000000 rows x 30 features need about" in small.reason and "8" not in small.way
     assert "no NVIDIA driver" in small.reason
+    assert large.reason.endswith(" GB of it with the data outside")
+    assert choose_way(LARGE, Machine(4 * GB)).reason.endswith("with the data outside; that is more than is free")
 
 
 def test_what_was_killed_for_memory_is_followed_by_external_memory_unless_the_spec_insists():
