@@ -11,7 +11,7 @@ from tests.support.forked_steps import ForkedSteps
 from tests.support.histories import Histories, Seen, beginning
 from tests.support.kill_points import Workshop
 from tests.support.kills import commit
-from tests.support.proofs import write_histories
+from tests.support.proofs import Proof, code, histories_table
 
 IN_TESTS, IN_PROOFS, SHARDS = 60, 500, 10
 
@@ -30,13 +30,13 @@ def machine(steps: ForkedSteps, workshop: Workshop, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def done() -> list[int]:
-    """The shards that ended well."""
-    return []
+def proof() -> Proof:
+    return Proof("histories", map(str, range(SHARDS)), histories_table)
 
 
-def run(machine: type[Histories], histories: int, seed: str) -> None:
-    """So many histories from a seed; the first that breaks a promise is shown shortened."""
+def run(machine: type[Histories], histories: int, seed: str) -> dict[str, int]:
+    """So many histories from a seed, and what there was in them; the first that breaks a promise is shown shortened."""
+    machine.seen.counts.clear()
     quiet = settings(
         max_examples=histories,
         stateful_step_count=6,
@@ -47,6 +47,7 @@ def run(machine: type[Histories], histories: int, seed: str) -> None:
     )
     run_state_machine_as_test(seeded(seed)(machine), settings=quiet)
     assert machine.seen.counts["histories"] >= histories and machine.seen.counts["kills"] > 0, machine.seen.counts
+    return dict(machine.seen.counts)
 
 
 def test_histories_drawn_by_the_commit_hold_the_promises(machine: type[Histories]):
@@ -56,8 +57,6 @@ def test_histories_drawn_by_the_commit_hold_the_promises(machine: type[Histories
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_many_histories_hold_the_promises(machine: type[Histories], shard: int, done: list[int]):
-    run(machine, IN_PROOFS // SHARDS, f"proof {commit()} {shard}")
-    done.append(shard)
-    if len(done) == SHARDS:
-        write_histories(machine.seen.counts)
+def test_many_histories_hold_the_promises(machine: type[Histories], shard: int, proof: Proof):
+    proof.skip_kept(str(shard))
+    proof.add(str(shard), counts=run(machine, IN_PROOFS // SHARDS, f"proof {code()} {shard}"))

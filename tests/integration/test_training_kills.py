@@ -15,11 +15,12 @@ from tasks.compute.turn import end_turn, take_turn
 from tests.support.dask_processes import ROOT, DaskProcesses, dask_processes
 from tests.support.kills import Kill, check_goes_on, commit, draw_kills, holdout_auc, slow_down
 from tests.support.project import Project
-from tests.support.proofs import Kills
+from tests.support.proofs import Proof, code, kills_table
 
 CLOSE = 0.02
 """XGBoost saves no generator state: with subsampling a resumed model is as good as an unbroken one, not equal."""
-IN_TESTS, IN_PROOFS = 3, 40
+IN_TESTS = 3
+FORTY = draw_kills(40, f"proof {code()}")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,9 @@ def unbroken(first_champion: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def figures(unbroken: float) -> Iterator[Kills]:
-    """What becomes of the forty; written down when all have ended well."""
-    kills = Kills(commit(), unbroken, expected=IN_PROOFS)
-    yield kills
-    kills.write()
+def proof() -> Proof:
+    """What becomes of the forty."""
+    return Proof("kills", map(str, FORTY), kills_table)
 
 
 def test_a_turn_on_outside_workers_is_had_by_one_and_goes_with_its_client(outside: DaskProcesses):
@@ -80,10 +79,12 @@ def test_a_killed_training_goes_on_to_a_whole_model_and_leaves_nothing(
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("kill", draw_kills(IN_PROOFS, f"proof {commit()}"), ids=str)
+@pytest.mark.parametrize("kill", FORTY, ids=str)
 def test_forty_killed_trainings_go_on_to_whole_models_and_leave_nothing(
-    champion: Project, outside: DaskProcesses, unbroken: float, figures: Kills, kill: Kill
+    champion: Project, outside: DaskProcesses, unbroken: float, proof: Proof, kill: Kill
 ):
+    proof.skip_kept(str(kill))
     survived = check_goes_on(kill, champion, outside)
     assert survived.auc == pytest.approx(unbroken, abs=CLOSE)
-    figures.add(survived)
+    found = {"resumed_from": survived.resumed_from, "off": abs(survived.auc - unbroken), "seconds": survived.seconds}
+    proof.add(str(kill), what=kill.what, place=kill.place, **found)

@@ -1,176 +1,195 @@
-"""What `make proof` found, written to docs/reliability.md by the run itself: dated, with the machine that it ran on."""
+"""What `make proof` found, written to docs/reliability.md by the run itself: dated, with the machine that it ran on.
+
+A case that ended well is kept under .proofs/ for the state of the code that it ran on: a run that was cut off, or that
+shares the cases with others, goes on with what is left. The table is written when every case of its section is there.
+"""
 
 from __future__ import annotations
 
+import ast
+import fcntl
+import hashlib
 import json
 import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.support.dask_processes import ROOT
-from tests.support.faulty_proxy import KINDS, FaultyProxy
-from tests.support.kills import COMBINATIONS, Survived, commit
+from tests.support.faulty_proxy import KINDS
+from tests.support.kills import COMBINATIONS, commit
 
 FILE = ROOT / "docs" / "reliability.md"
+KEPT = ROOT / ".proofs"
+WRITING = ("kill-points", "histories", "faults")
+"""The sections that must be newer than any change to what writes."""
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""A header and its rows."""
+Found = Mapping[str, Any]
 
 
-@dataclass
-class Kills:
-    """The killed trainings of a run that ended well.
+class Proof:
+    """The cases of a section, of which each must end well.
 
-    Attributes:
-        commit: that was tested, and that the kills were drawn from.
-        unbroken: the AUC of the same training without a kill.
-        expected: how many must end well for the figures to be written.
+    Args:
+        section: its name in the file.
+        cases: their names.
+        table: makes the section's table of what was found in all of them.
     """
 
-    commit: str
-    unbroken: float
-    expected: int
-    survived: list[Survived] = field(default_factory=list)
+    def __init__(self, section: str, cases: Iterable[str], table: Callable[[Sequence[Found]], Table]) -> None:
+        self.section, self.cases, self._table = section, set(cases), table
+        self._kept = KEPT / f"{section}-{code()}.jsonl"
 
-    def add(self, survived: Survived) -> None:
-        self.survived.append(survived)
+    def skip_kept(self, case: str) -> None:
+        """Skip a case that ended well on this code."""
+        if (found := self._found().get(case)) is not None:
+            pytest.skip(f"ended well at {found['at']} on this code: .proofs/{self._kept.name}")
 
-    def write(self) -> None:
-        """Write the figures down; a run in which one failed, or that was only a part, writes nothing."""
-        if len(self.survived) < self.expected:
-            return
-        rows = []
-        for combination in COMBINATIONS:
-            found = [one for one in self.survived if (one.kill.what, one.kill.place) == combination]
-            resumed = [one.resumed_from for one in found]
-            seconds = [one.seconds for one in found]
-            off = max(abs(one.auc - self.unbroken) for one in found)
-            rows.append(
-                [
-                    *combination,
-                    str(len(found)),
-                    str(sum(one > 0 for one in resumed)),
-                    f"{min(resumed)} to {max(resumed)}",
-                    f"{off:.4f}",
-                    f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
-                ]
-            )
-        total = ["together", "", str(len(self.survived)), str(sum(one.resumed_from > 0 for one in self.survived))]
-        worst = max(abs(one.auc - self.unbroken) for one in self.survived)
-        rows.append([*total, "", f"{worst:.4f}", f"{median(one.seconds for one in self.survived):.1f}"])
-        names = [
-            "killed",
-            "training in",
-            "times",
-            "resumed",
-            "from round",
-            "AUC off by at most",
-            "seconds to the model",
-        ]
-        write_section("kills", names, rows)
+    def add(self, case: str, **found: Any) -> None:
+        """Keep what was found in a case that ended well; with the last one the table is written."""
+        assert case in self.cases, case
+        line = json.dumps({"case": case, "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", **found}) + "\n"
+        KEPT.mkdir(exist_ok=True)
+        with self._kept.open("a", encoding="utf-8") as file:
+            file.write(line)  # at once: others add to it too
+        every = self._found()
+        if every.keys() >= self.cases:
+            write_section(self.section, *self._table([every[name] for name in sorted(self.cases)]))
+
+    def _found(self) -> dict[str, Found]:
+        if not self._kept.exists():
+            return {}
+        found = map(json.loads, self._kept.read_text(encoding="utf-8").splitlines())
+        return {one["case"]: one for one in found if one["case"] in self.cases}
 
 
-@dataclass
-class KillPoints:
-    """The kills of all points of the list.
-
-    Attributes:
-        expected: how many must end well for the figures to be written.
-        done: scenario, seconds, and how many orphaned files maintenance took away, of each.
-    """
-
-    expected: int
-    done: list[tuple[str, float, int]] = field(default_factory=list)
-
-    def add(self, scenario: str, seconds: float, swept: int) -> None:
-        self.done.append((scenario, seconds, swept))
-
-    def write(self) -> None:
-        if len(self.done) < self.expected:
-            return
-        rows = []
-        for name in dict.fromkeys(scenario for scenario, _, _ in self.done):
-            mine = [one for one in self.done if one[0] == name]
-            rows.append([name, str(len(mine)), str(sum(one[2] for one in mine)), "none"])
-        rows.append(["together", str(len(self.done)), str(sum(one[2] for one in self.done)), "none"])
-        write_section("kill-points", ["verb", "killed and run again", "orphaned files swept", "failures"], rows)
-
-
-def write_histories(counts: Mapping[str, int]) -> None:
-    """What there was in all histories of a run in which each promise was held."""
-    write_section("histories", [*counts, "failures"], [[*map(str, counts.values()), "none"]])
-
-
-@dataclass
-class Faults:
-    """The loops on a faulty wire that ended as without a fault.
-
-    Attributes:
-        expected: how many must end well for the figures to be written.
-    """
-
-    expected: int
-    loops: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(
-        self, *, seed: int, share: float, proxy: FaultyProxy, failures: Mapping[str, Sequence[Mapping[str, Any]]]
-    ) -> None:
-        """One loop; `failures` are the errors of attempts that failed clean, by step."""
-        self.loops.append(
-            {
-                "seed": seed,
-                "share": share,
-                "requests": proxy.requests,
-                "injected": [[kind, method, count] for (kind, method), count in sorted(proxy.injected.items())],
-                "kinds": proxy.kinds(),
-                "lost_creations": proxy.lost_creations,
-                "failed_attempts": {step: [one["type"] for one in errors] for step, errors in failures.items()},
-            }
+def kills_table(found: Sequence[Found]) -> Table:
+    """The killed trainings: each has what, place, resumed_from, off (of the unbroken AUC) and seconds."""
+    rows = []
+    for combination in COMBINATIONS:
+        mine = [one for one in found if (one["what"], one["place"]) == combination]
+        resumed, seconds = [one["resumed_from"] for one in mine], [one["seconds"] for one in mine]
+        rows.append(
+            [
+                *combination,
+                str(len(mine)),
+                str(sum(one > 0 for one in resumed)),
+                f"{min(resumed)} to {max(resumed)}",
+                f"{max(one['off'] for one in mine):.4f}",
+                f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+            ]
         )
+    worst, usual = max(one["off"] for one in found), median(one["seconds"] for one in found)
+    resumed = str(sum(one["resumed_from"] > 0 for one in found))
+    rows.append(["together", "", str(len(found)), resumed, "", f"{worst:.4f}", f"{usual:.1f}"])
+    names = ["killed", "training in", "times", "resumed", "from round", "AUC off by at most", "seconds to the model"]
+    return names, rows
 
-    def json(self) -> str:
-        return json.dumps({"commit": commit(), "loops": self.loops}, indent=1) + "\n"
 
-    def write(self) -> None:
-        """Write the figures down; a run in which one failed, or that was only a part, writes nothing."""
-        if len(self.loops) < self.expected:
-            return
-        rows = []
-        for share in sorted({one["share"] for one in self.loops}):
-            found = [one for one in self.loops if one["share"] == share]
-            kinds = sum((Counter(one["kinds"]) for one in found), Counter())
-            failed = sum(len(errors) for one in found for errors in one["failed_attempts"].values())
-            counts = [sum(one["requests"] for one in found), *(kinds[kind] for kind in KINDS)]
-            counts += [sum(one["lost_creations"] for one in found), failed]
-            rows.append([f"{share:.0%}", str(len(found)), *(f"{count:,}" for count in counts)])
-        names = ["share", "loops", "requests", *KINDS, "lost answers to creations", "attempts that failed clean"]
-        write_section("faults", names, rows)
+def kill_points_table(found: Sequence[Found]) -> Table:
+    """The kills of all points: each has its scenario, and how many orphaned files maintenance took away."""
+    rows = []
+    for name in sorted({one["scenario"] for one in found}):
+        mine = [one["swept"] for one in found if one["scenario"] == name]
+        rows.append([name, str(len(mine)), str(sum(mine)), "none"])
+    rows.append(["together", str(len(found)), str(sum(one["swept"] for one in found)), "none"])
+    return ["verb", "killed and run again", "orphaned files swept", "failures"], rows
+
+
+def histories_table(found: Sequence[Found]) -> Table:
+    """What there was in the histories in which each promise was held: each has its counts."""
+    counts = sum((Counter(one["counts"]) for one in found), Counter())
+    return [*counts, "failures"], [[*map(str, counts.values()), "none"]]
+
+
+def faults_table(found: Sequence[Found]) -> Table:
+    """The loops on a faulty wire that ended as without a fault, by the share of requests that failed.
+
+    Each has its share, requests, kinds (kind -> count), lost_creations and failed (attempts that failed clean).
+    """
+    rows = []
+    for share in sorted({one["share"] for one in found}):
+        mine = [one for one in found if one["share"] == share]
+        kinds = sum((Counter(one["kinds"]) for one in mine), Counter())
+        counts = [sum(one["requests"] for one in mine), *(kinds[kind] for kind in KINDS)]
+        counts += [sum(one[name] for one in mine) for name in ("lost_creations", "failed")]
+        rows.append([f"{share:.0%}", str(len(mine)), *(f"{count:,}" for count in counts)])
+    return ["share", "loops", "requests", *KINDS, "lost answers to creations", "attempts that failed clean"], rows
 
 
 def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Put a table between a section's marks in the file, with the date, the commit and the machine."""
+    """Put a table between a section's marks in the file, with the date, the code and the machine."""
     lines = [_where(), "", _row(header), _row("---" for _ in header), *(_row(row) for row in rows)]
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    text = FILE.read_text(encoding="utf-8")
-    found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    assert found.search(text), f"{FILE.name} has no section {name}"
-    FILE.write_text(found.sub(lambda _: "\n".join([begin, *lines, end]), text), encoding="utf-8")
+    with FILE.open("r+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two processes share the proofs
+        text = file.read()
+        found = _section(name).search(text)
+        assert found, f"{FILE.name} has no section {name}"
+        file.seek(0)
+        file.write(text[: found.start(1)] + "\n".join(["", *lines, ""]) + text[found.end(1) :])
+        file.truncate()
+
+
+def stale() -> list[str]:
+    """The sections that were proved on other code than that which writes now, or never."""
+    text, now = FILE.read_text(encoding="utf-8"), f"code {digest(writing())}"
+    return [name for name in WRITING if now not in _section(name).search(text)[1]]
+
+
+def writing() -> list[Path]:
+    """The code that writes: the lake and the verbs."""
+    return sorted([*(ROOT / "tasks").glob("*.py"), *(ROOT / "tasks" / "lake").glob("*.py")])
+
+
+def digest(files: Sequence[Path]) -> str:
+    """Of what the files do: comments, docstrings and layout don't count."""
+    found = hashlib.sha256()
+    for file in files:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(getattr(node, "body", None), list):
+                node.body = [one for one in node.body if not _text(one)]
+        found.update(f"{file.relative_to(ROOT)}\n{ast.dump(tree)}\n".encode())
+    return found.hexdigest()[:12]
+
+
+def code() -> str:
+    """Digest of all that a proof runs: what is kept is of one, and its random cases are drawn from it."""
+    return digest(sorted([*(ROOT / "tasks").rglob("*.py"), *(ROOT / "tests" / "support").glob("*.py")]))
+
+
+def _text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _section(name: str) -> re.Pattern[str]:
+    return re.compile(f"<!-- {re.escape(name)}:begin -->(.*?)<!-- {re.escape(name)}:end -->", re.DOTALL)
 
 
 def _where() -> str:
     memory = psutil.virtual_memory().total / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in ("xgboost", "distributed"))
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit() or 'unknown'}: {os.cpu_count()} CPUs, {memory:.0f} GiB, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit() or 'unknown'}, code {digest(writing())}: {os.cpu_count()} CPUs, {memory:.0f} GiB, "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}."
     )
 
 
 def _row(cells) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    if left := stale():
+        raise SystemExit(f"docs/reliability.md: {', '.join(left)} were not proved on this code: make proof")
