@@ -206,10 +206,11 @@ def _dying(point: Point) -> Call:
         due = calls == point.number
         if due and point.moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = make()
-        if due:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        try:
+            return make()
+        finally:  # also where the call refuses, as the second link of a name does
+            if due:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     return call
 
