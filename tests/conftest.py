@@ -15,10 +15,15 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 
 class _Shares(LoadScopeScheduling):
-    """A file goes to one process as a whole, and the end-to-end tests together: they share one platform."""
+    """A file goes to one process as a whole, and the end-to-end tests together: they share one platform.
+
+    A proof is many long cases of a file: each goes to whoever is free.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
+        if self.config.option.markexpr == "proof":
+            return nodeid
         return "tests/e2e" if file.startswith("tests/e2e/") else file
 
 
