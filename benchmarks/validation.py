@@ -11,16 +11,23 @@ its clock starts, with its library imported; every thousandth row breaks one of 
 
 All three must find the same number of broken rows. Memory is the whole process's from there on,
 with its imports and rows.
+
+A fourth side is the step: `millrace run validate` of one partition of these rows, from the raw table to committed
+tables, clean and quarantined; its memory is the process's at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +37,16 @@ import pyarrow.parquet as pq
 from benchmarks.flights import FILE_ROWS, flights
 from benchmarks.measure import Figure, Part, answer, cores, memory, of, ratios, rounds, run
 
-SIDES = ("ours", "pandas", "sql")
+SIDES = ("ours", "pandas", "sql", "step")
+_KINDS = {
+    "string": "string",
+    "int64": "int",
+    "int32": "int",
+    "int8": "int",
+    "float": "float",
+    "double": "float",
+    "bool": "bool",
+}
 COLUMNS = ("flight_id", "carrier", "origin", "dest", "departure_minute", "arrival_minute", "distance", "temp",
            "wind_speed", "visib", "label")  # fmt: skip
 _BROKEN = 1_000
@@ -87,6 +103,7 @@ def measure(folder: Path, *, rows: int = 5_000_000, times: int = 5) -> Part:
                ratios(pandas, ours), " ×", least=5),
         Figure("the same", "raw DuckDB SQL of the same checks", "≤ 3 × its time", ratios(ours, sql), " ×", most=3),
         Figure("memory of its process", "", "≤ 2 GB", of(found["ours"], "gigabytes"), " GB", most=2),
+        Figure("memory of the step `validate`, from raw to clean", "", "≤ 2 GB", of(found["step"], "gigabytes"), " GB", most=2),
     )  # fmt: skip
     sides = {
         side: {
@@ -154,10 +171,57 @@ def sql(rows: pa.Table) -> int:
     return sum(found)
 
 
+def step(held: pa.Table, folder: Path) -> int:
+    """`run ingest` in a process of its own and `run validate` in this one, in a home that is gone afterwards."""
+    from tasks.__main__ import main
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        home, source = Path(scratch) / "home", Path(scratch) / "config" / "sources" / "flights"
+        source.mkdir(parents=True)
+        columns = ", ".join(f"{field.name}: {_KINDS[str(field.type)]}" for field in held.schema)
+        uri = "{landing}/flights/{partition}.parquet"
+        times = "grain: day\ntimezone: UTC\navailable: end\nstart: 2013-01-01\nend: 2013-12-31\n"
+        (source / "source.yaml").write_text(
+            f'{times}uri: "{uri}"\ncontract: contract.json\nmax_reject_rate: 0.1\ncolumns: {{{columns}}}\n'
+        )
+        _write_contract(source / "contract.json")
+        delivery = home / "landing" / "flights" / "2013-01-01.parquet"
+        delivery.parent.mkdir(parents=True)
+        pq.write_table(held, delivery)
+        os.environ |= {"MILLRACE_HOME": str(home), "MILLRACE_CONFIG": str(source.parents[1])}
+        words = ["flights", "2013-01-01", "--json"]
+        command = [sys.executable, "-P", "-m", "tasks", "run", "ingest", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        del held
+        _from_here_on()
+        with redirect_stdout(io.StringIO()) as said:
+            assert main(["run", "validate", *words]) == 0
+        (outcome,) = json.loads(said.getvalue().splitlines()[-1])["partitions"]
+        return outcome["quarantined"]
+
+
+def _write_contract(file: Path) -> None:
+    expectations = [{"type": kind, "kwargs": arguments} for kind, arguments, _ in CHECKS]
+    file.write_text(json.dumps({"name": "flights", "expectations": expectations}))
+
+
+def _from_here_on() -> None:
+    """Memory counts from now on (VmHWM)."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def _side(side: str, folder: Path, rows: int) -> None:
     from tasks.quality import load_suite
     from tasks.quality.great import great_expectations
 
+    if side == "step":
+        cpu, began = os.times(), time.monotonic()
+        broken = step(table(folder, rows), folder)
+        used = float(np.subtract(os.times()[:4], cpu[:4]).sum())
+        answer(seconds=time.monotonic() - began, cpu=used, broken=broken, gigabytes=memory()["VmHWM"] / 1e9)
+        return
     held = table(folder, rows)
     if side == "sql":
         import duckdb  # noqa: F401, TID253
@@ -166,14 +230,11 @@ def _side(side: str, folder: Path, rows: int) -> None:
         from tasks.quality import engine, validation  # noqa: F401
     with tempfile.TemporaryDirectory() as scratch:
         contract = Path(scratch) / "contract.json"
-        expectations = [{"type": kind, "kwargs": arguments} for kind, arguments, _ in CHECKS]
-        contract.write_text(json.dumps({"name": "flights", "expectations": expectations}))
+        _write_contract(contract)
         suite = load_suite(contract)
     if side == "pandas":
         held = held.to_pandas()
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM from here on: reading the files is not meant
+    _from_here_on()  # reading the files is not meant
     cpu, began = os.times(), time.monotonic()
     broken = sql(held) if side == "sql" else (ours if side == "ours" else pandas)(held, suite)
     seconds = time.monotonic() - began

@@ -10,7 +10,7 @@ published (docs/decisions/0009-clean-revisions-are-final.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from tasks.errors import ContractError, NotReadyError, PopulationError
 from tasks.lake import Entry, Lake
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from tasks.quality import Rejected
@@ -37,9 +38,34 @@ ASTRAY = "time_within_partition"
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """Rows of a table, or those of them that `kept` says, with columns that are the same in each of them.
+
+    A large partition is never copied to leave some out, and a file's name is not held once for each row.
+    """
+
+    table: pa.Table
+    kept: np.ndarray | None = None
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return self.table.num_rows if self.kept is None else int(self.kept.sum())
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        at = 0
+        for batch in self.table.to_batches():
+            here = slice(at, at := at + batch.num_rows)
+            rows = batch if self.kept is None else batch.filter(pa.array(self.kept[here]))
+            yield _with(rows, self.constants).select(list(columns))
+
+
+@dataclass(frozen=True)
 class _Checked:
     outcome: Validated
-    clean: pa.Table
+    clean: _Rows
     rejected: pa.Table
     statistics: dict[str, Any]
 
@@ -89,7 +115,8 @@ def validate(
     if checked:
         known = clock() + SETTLING
         metas = {key: {**_facts(key, raw_entries[key], cleaned, known), **rules} for key in todo}
-        versions, fresh = _publish(source, checked, metas, quarantine, clean, pins, run)
+        files = {key: raw_entries[key].meta["file"] for key in todo}
+        versions, fresh = _publish(source, checked, metas, files, quarantine, clean, pins, run)
         pins |= versions
         outcomes += fresh
     outcomes.sort(key=lambda one: (one.key, one.revision))
@@ -162,7 +189,7 @@ def _check(source, todo, raw, version, suite, lake, raw_entries) -> Iterator[_Ch
 
 def _checked(source, key, table, rejected, failures, statistics) -> _Checked:
     kept = _without(table, [row.row_index for row in rejected])
-    outcome = _judge(source, key, failures, rejected, table.num_rows, kept.num_rows)
+    outcome = _judge(source, key, failures, rejected, table.num_rows, kept.count)
     return _Checked(outcome, kept, _rejected_rows(table, rejected), statistics)
 
 
@@ -185,11 +212,11 @@ def _astray(source: SourceSpec, key: str, table: pa.Table) -> list[Rejected]:
 
 
 def _frames(source, raw, version, todo, raw_entries):
-    table = raw.read(version=version, keys=todo)
-    slices = _by_key(table)
-    empty = table.slice(0, 0)
+    columns = [name for name in tables.raw_columns(source.columns) if name != "_file"]  # its entry has it
+    table = raw.read(version=version, keys=todo, columns=columns)
+    parts, empty = _by_key(table), table.slice(0, 0)
     for key in todo:
-        part = slices.get(key, empty)
+        part = parts.get(key, empty)
         if part.num_rows != raw_entries[key].rows:
             raise PopulationError(
                 f"{raw.name}@{version} holds {part.num_rows} rows of {key[0]}, its commit says {raw_entries[key].rows}",
@@ -200,19 +227,34 @@ def _frames(source, raw, version, todo, raw_entries):
 
 def _by_key(table: pa.Table) -> dict[tuple, pa.Table]:
     """Slices of a table by (partition_key, revision), rows in the order of their file."""
-    table = table.sort_by([("partition_key", "ascending"), ("revision", "ascending"), ("_line", "ascending")])
+    import numpy as np
+
     if not table.num_rows:
         return {}
+    starts = _starts(table)
+    lines = table["_line"].to_numpy()
+    falls = np.flatnonzero(lines[1:] <= lines[:-1]) + 1
+    keys = {_key(table, start) for start in starts}
+    if len(keys) < len(starts) or not np.isin(falls, starts).all():  # a copy of all rows, which are seldom out of order
+        table = table.sort_by([("partition_key", "ascending"), ("revision", "ascending"), ("_line", "ascending")])
+        starts = _starts(table)
+    ends = [*starts[1:], table.num_rows]
+    return {_key(table, start): table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)}
+
+
+def _starts(table: pa.Table) -> list[int]:
+    """Where the rows of another (partition_key, revision) begin."""
     import numpy as np
     import pyarrow.compute as pc
 
+    last = table.num_rows - 1
     columns = [table["partition_key"], table["revision"]]
-    changes = [pc.not_equal(column.slice(1), column.slice(0, table.num_rows - 1)).to_numpy() for column in columns]
-    starts = [0, *(np.flatnonzero(np.logical_or(*changes)) + 1).tolist()]
-    slices = {}
-    for start, end in zip(starts, [*starts[1:], table.num_rows], strict=True):
-        slices[tuple(column[start].as_py() for column in columns)] = table.slice(start, end - start)
-    return slices
+    changes = [pc.not_equal(column.slice(1), column.slice(0, last)).to_numpy() for column in columns]
+    return [0, *(np.flatnonzero(np.logical_or(*changes)) + 1).tolist()]
+
+
+def _key(table: pa.Table, row: int) -> tuple:
+    return table["partition_key"][row].as_py(), table["revision"][row].as_py()
 
 
 def _judge(source: SourceSpec, key: tuple, failures, rejected, rows: int, kept: int) -> Validated:
@@ -240,14 +282,14 @@ def _rejected_rows(table: pa.Table, rejected) -> pa.Table:
     return part
 
 
-def _without(table: pa.Table, rows: list[int]) -> pa.Table:
+def _without(table: pa.Table, rows: list[int]) -> _Rows:
     if not rows:
-        return table
+        return _Rows(table)
     import numpy as np
 
-    mask = np.ones(table.num_rows, dtype=bool)
-    mask[rows] = False
-    return table.filter(mask)
+    kept = np.ones(table.num_rows, dtype=bool)
+    kept[rows] = False
+    return _Rows(table, kept)
 
 
 def _docs(source: SourceSpec, verdict, outcome: Validated, lake: Lake) -> str:
@@ -260,7 +302,7 @@ def _docs(source: SourceSpec, verdict, outcome: Validated, lake: Lake) -> str:
     return key
 
 
-def _publish(source, checked, metas, quarantine, clean, pins, run) -> tuple[dict[str, int], list[Validated]]:
+def _publish(source, checked, metas, files, quarantine, clean, pins, run) -> tuple[dict[str, int], list[Validated]]:
     """Commit to the quarantine, then to clean what is good; versions, and what became of each revision."""
     outcomes = {(one.outcome.key, one.outcome.revision): one.outcome for one in checked}
     raw = {tables.raw(source.name): pins[tables.raw(source.name)]}
@@ -268,11 +310,11 @@ def _publish(source, checked, metas, quarantine, clean, pins, run) -> tuple[dict
     texts = {"_expectation": None, "_column": None, "_value": None}
     for one in checked:
         key, outcome = (one.outcome.key, one.outcome.revision), one.outcome
-        if outcome.rows_in != one.clean.num_rows + one.rejected.num_rows:
+        if outcome.rows_in != one.clean.count + one.rejected.num_rows:
             raise PopulationError(
-                f"{source.name} {outcome.key}: {outcome.rows_in} rows in, {one.clean.num_rows} clean + {one.rejected.num_rows} quarantined"
+                f"{source.name} {outcome.key}: {outcome.rows_in} rows in, {one.clean.count} clean + {one.rejected.num_rows} quarantined"
             )
-        parts[key] = _with(one.rejected, texts)
+        parts[key] = _Rows(one.rejected, constants=texts | {"_file": files[key]})
         facts = {"outcome": outcome.to_dict(), "statistics": one.statistics, "inputs": raw}
         entries[key] = Entry(key, one.rejected.num_rows, {**metas[key], **facts})
     columns = tables.quarantine_columns(source.columns)
@@ -281,10 +323,11 @@ def _publish(source, checked, metas, quarantine, clean, pins, run) -> tuple[dict
     for one in checked:
         key = (one.outcome.key, one.outcome.revision)
         if key in mine and one.outcome.status == "published":
-            parts[key] = _with(one.clean, {"_known_at": instant(metas[key]["known_at"])})
+            constants = {"_known_at": instant(metas[key]["known_at"])}
+            parts[key] = replace(one.clean, constants=constants)
             facts = {"rows_in": one.outcome.rows_in, "quarantined": one.outcome.quarantined, "docs": one.outcome.docs}
             inputs = raw | {quarantine.name: at_quarantine}
-            entries[key] = Entry(key, one.clean.num_rows, {**metas[key], **facts, "inputs": inputs})
+            entries[key] = Entry(key, one.clean.count, {**metas[key], **facts, "inputs": inputs})
     versions = {quarantine.name: at_quarantine}
     if entries:
         versions[clean.name], published = _replace(
@@ -297,25 +340,24 @@ def _publish(source, checked, metas, quarantine, clean, pins, run) -> tuple[dict
 def _replace(table, columns, pins, parts, entries, run):
     from tasks.lake.racing import replace_untouched
     from tasks.lake.schema import arrow_schema
-    from tasks.lake.staging import in_turn
 
     return replace_untouched(
         table,
         pinned=pins[table.name],
         columns=arrow_schema(columns),
         partition_by=tables.SOURCE_KEY,
-        stream=in_turn({key: part.select(list(columns)) for key, part in parts.items()}),
+        stream=lambda keys: ((key, batch) for key in keys for batch in parts[key].batches(columns)),
         entries=entries,
         run=run,
     )
 
 
-def _with(table: pa.Table, constants: dict[str, Any]) -> pa.Table:
-    """The table with constant columns appended where they lack: a moment, or a text."""
+def _with(table: pa.RecordBatch, constants: dict[str, Any]) -> pa.RecordBatch:
+    """The rows with constant columns appended where they lack: a moment, or a text."""
     import pyarrow as pa
 
     for name, value in constants.items():
-        if name not in table.column_names:
+        if name not in table.schema.names:
             kind = pa.timestamp("us", tz="UTC") if isinstance(value, datetime) else pa.string()
             table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
 from operator import itemgetter
@@ -25,11 +25,6 @@ Stream = Callable[[Sequence[Key]], Iterable[tuple[Key, pa.RecordBatch]]]
 
 Confirm = Callable[[], Collection[Key]]
 """Asked when the rows are written and before the commit: the partitions that may be published still."""
-
-
-def in_turn(parts: Mapping[Key, pa.Table]) -> Stream:
-    """A stream of tables that are in memory already."""
-    return lambda keys: ((key, batch) for key in keys for batch in parts[key].to_batches())
 
 
 class Staged:

@@ -17,7 +17,7 @@ from tasks.errors import StorageError, SupersededError, VacuumedError
 from tasks.lake import Entry, open_lake
 from tasks.lake.checkpoints import tend
 from tasks.lake.compact import Compacted, compact
-from tasks.lake.staging import Staged, in_turn
+from tasks.lake.staging import Staged
 from tasks.lake.table import Table
 from tasks.lake.vacuum import vacuum
 from tasks.maintain import maintain
@@ -191,7 +191,7 @@ def test_a_version_that_was_the_newest_within_the_retention_stays_whole(table: T
 
 def test_files_that_were_written_before_the_retention_and_committed_within_it_stay(table: Table) -> None:
     put(table, B, [0])
-    stream = in_turn({A: rows(A, 1, 2)})
+    stream = lambda keys: ((key, batch) for key in keys for batch in rows(A, 1, 2).to_batches())  # noqa: E731
     with Staged(table, columns=COLUMNS, partition_by=PARTITION_BY, data=stream) as staged:
         staged.keep(staged.write([A]))
         moment = datetime.now(UTC)
