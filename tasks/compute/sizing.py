@@ -112,11 +112,14 @@ def choose_way(
     Raises:
         NoPlaceError: fewer GPUs than insisted on (an outside scheduler's are counted when it is reached).
     """
-    if wish == "cluster" or (wish == "auto" and machine.scheduler is not None):
+    if wish == "cluster" or (wish == "auto" and machine.scheduler is not None and not short):
         where = f"the scheduler at {machine.scheduler}" if machine.scheduler else "local processes"
         device, count = _device(machine, gpus) if machine.scheduler is None else ("cpu", 0)
         said = "train.way says so" if wish == "cluster" else "the settings name a scheduler"
-        return Choice("cluster", device, count, f"Dask cluster of {where}: {said}")
+        about = (
+            f"{shape.rows} rows x {shape.features} features need about {_size(estimate(shape, device))} of its workers"
+        )
+        return Choice("cluster", device, count, f"Dask cluster of {where}: {said}; {about}")
     device, count = _device(machine, gpus)
     free = machine.gpus[0] if device == "cuda" else machine.memory - _PROCESS
     need = estimate(shape, device)
@@ -128,9 +131,11 @@ def choose_way(
     if short:
         about = f"the attempt before had too little memory; {about}"
     elif need <= MARGIN * free:
-        if device == "cpu" and machine.workers > 1:  # they share this machine's memory
-            said = f"Dask cluster of {machine.workers} local processes: the settings say so"
-            return Choice("cluster", device, 0, f"{said}; {about}")
+        if device == "cpu" and machine.workers > 1:  # they share this machine's memory, each a process of its own
+            if need + machine.workers * _PROCESS <= MARGIN * free:
+                said = f"Dask cluster of {machine.workers} local processes: the settings say so"
+                return Choice("cluster", device, 0, f"{said}; {about}")
+            about += f", {_size(machine.workers * _PROCESS)} more for the {machine.workers} workers of the settings"
         return Choice("single", device, min(count, 1), f"{_words('single', device)}: {about}")
     if not short and count > 1 and need <= MARGIN * sum(machine.gpus[:count]):
         return Choice("cluster", device, count, f"Dask-CUDA cluster of {count} GPUs: {about}")
@@ -138,6 +143,9 @@ def choose_way(
     about += f", {_size(outside)} of it with the data outside" + (
         "; that is more than is free" if outside > free else ""
     )
+    pages = shape.rows * shape.features * (1 if shape.bins <= 256 else 2)
+    if device == "cuda" and pages > MARGIN * machine.memory:  # XGBoost keeps them there
+        about += f"; its pages need {_size(pages)} of the host's memory, {_size(machine.memory)} are free"
     return Choice("external", device, min(count, 1), f"{_words('external', device)}: {about}")
 
 

@@ -37,6 +37,9 @@ def test_what_was_killed_for_memory_is_followed_by_external_memory_unless_the_sp
     assert choose_way(SMALL, Machine(64 * GB, workers=2), short=True).way == "external"
     assert choose_way(LARGE, Machine(64 * GB, gpus=[8 * GB, 8 * GB]), short=True).way == "external"
     assert choose_way(SMALL, Machine(64 * GB, workers=2), wish="cluster", short=True).way == "cluster"
+    assert choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786"), short=True).way == "external"
+    poor = choose_way(Shape(10**9, 100, 256), Machine(4 * GB, gpus=[20 * GB]))
+    assert poor.way == "external" and "100.0 GB of the host's memory, 4.0 GB are free" in poor.reason
 
 
 def test_gpus_are_taken_where_they_are_and_several_only_where_one_is_too_small():
@@ -59,6 +62,8 @@ def test_the_spec_and_the_settings_can_say_otherwise():
     assert choose_way(SMALL, machine, wish="cluster").way == "cluster"
     assert choose_way(SMALL, Machine(64 * GB, workers=2)).way == "cluster"
     assert choose_way(LARGE, Machine(8 * GB, workers=2)).way == "external"  # its workers share the machine's memory
+    crowded = choose_way(SMALL, Machine(2 * GB, workers=8))  # and each is a process
+    assert crowded.way == "single" and "3.4 GB more for the 8 workers of the settings" in crowded.reason
     assert "tcp://there:8786" in choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786")).reason
 
 
