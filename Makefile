@@ -28,7 +28,7 @@ test: environment  ## every test; ends in pytest's closing line
 proof: environment  ## the long proofs, an hour; one that was cut off goes on; writes docs/reliability.md
 	@.venv/bin/python -m pytest -n 2 -m proof $(TESTS)
 
-proven: environment  ## fails where the lake or a verb has changed since it was proved
+proven: environment  ## fails where the code has changed since it was proved
 	@PYTHONPATH=plugins .venv/bin/python -m tests.support.proofs
 
 up: environment  ## start PostgreSQL, MLflow and Airflow

@@ -30,8 +30,10 @@ from tests.support.kills import COMBINATIONS, commit
 
 FILE = ROOT / "docs" / "reliability.md"
 KEPT = ROOT / ".proofs"
-WRITING = ("kill-points", "histories", "faults")
-"""The sections that must be newer than any change to what writes."""
+WRITES = ("*.py", "lake/*.py", "registry/*.py", "domain/*.py", "command/*.py")
+TRAINS = ("compute/*.py", "train.py", "fit.py", "spans.py", "search.py", "labelled.py")
+CODE = {"kill-points": WRITES, "histories": WRITES, "faults": WRITES, "kills": TRAINS, "cuts": TRAINS}
+"""Section -> the code below tasks/ that it proves: it must be newer than any change there."""
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """A header and its rows."""
@@ -130,7 +132,7 @@ def faults_table(found: Sequence[Found]) -> Table:
 
 def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Put a table between a section's marks in the file, with the date, the code and the machine."""
-    lines = [_where(), "", _row(header), _row("---" for _ in header), *(_row(row) for row in rows)]
+    lines = [_where(name), "", _row(header), _row("---" for _ in header), *(_row(row) for row in rows)]
     with FILE.open("r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # two processes share the proofs
         text = file.read()
@@ -142,14 +144,14 @@ def write_section(name: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def stale() -> list[str]:
-    """The sections that were proved on other code than that which writes now, or never."""
-    text, now = FILE.read_text(encoding="utf-8"), f"code {digest(writing())}"
-    return [name for name in WRITING if now not in _section(name).search(text)[1]]
+    """The sections that were proved on other code than today's, or never."""
+    text = FILE.read_text(encoding="utf-8")
+    return [name for name in CODE if f"code {digest(proved(name))}" not in _section(name).search(text)[1]]
 
 
-def writing() -> list[Path]:
-    """The code that writes: the lake and the verbs."""
-    return sorted([*(ROOT / "tasks").glob("*.py"), *(ROOT / "tasks" / "lake").glob("*.py")])
+def proved(section: str) -> list[Path]:
+    """The files that a section proves."""
+    return sorted(file for pattern in CODE[section] for file in (ROOT / "tasks").glob(pattern))
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -177,11 +179,11 @@ def _section(name: str) -> re.Pattern[str]:
     return re.compile(f"<!-- {re.escape(name)}:begin -->(.*?)<!-- {re.escape(name)}:end -->", re.DOTALL)
 
 
-def _where() -> str:
+def _where(section: str) -> str:
     memory = psutil.virtual_memory().total / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in ("xgboost", "distributed"))
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit() or 'unknown'}, code {digest(writing())}: {os.cpu_count()} CPUs, {memory:.0f} GiB, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit() or 'unknown'}, code {digest(proved(section))}: {os.cpu_count()} CPUs, {memory:.0f} GiB, "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}."
     )
 

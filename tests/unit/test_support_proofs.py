@@ -16,7 +16,7 @@ TEXT = "before\n<!-- faults:begin -->\nNot run yet.\n<!-- faults:end -->\nafter\
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(proofs, "FILE", tmp_path / "reliability.md")
     monkeypatch.setattr(proofs, "KEPT", tmp_path / "kept")
-    monkeypatch.setattr(proofs, "WRITING", ("faults",))
+    monkeypatch.setattr(proofs, "CODE", {"faults": ("lake/*.py",)})
     (tmp_path / "reliability.md").write_text(TEXT)
     return tmp_path / "reliability.md"
 
@@ -47,7 +47,7 @@ def test_a_proof_is_out_of_date_when_what_writes_has_changed(file: Path, monkeyp
     assert stale() == ["faults"]
     write_section("faults", ["n"], [["1"]])
     assert stale() == []
-    monkeypatch.setattr(proofs, "writing", lambda: [])
+    monkeypatch.setattr(proofs, "proved", lambda section: [])
     assert stale() == ["faults"]
 
 
