@@ -2,7 +2,7 @@
 
 Writes what it measured to `benchmarks/measured/` and the table to `benchmarks/RESULTS.md`; with `--quick` the
 sizes are tiny, one round each, and the table goes to the terminal alone: that the scripts work, and nothing else.
-Whole, it takes about two hours on two cores, 10 GB of memory and of disk; nothing else should run meanwhile.
+Whole, it takes about an hour and a quarter on two cores, 10 GB of memory and of disk; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
