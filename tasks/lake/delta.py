@@ -88,7 +88,8 @@ class Snapshot:
     def files(self, keys: Iterable[Key] | None) -> list[DataFile]:
         """Data files of some partitions (None: all), in the order of keys and of writing."""
         wanted = None if keys is None else set(keys)
-        actions = pa.table(self._table.get_add_actions(flatten=True))
+        # pa.table asks whether it is a frame of pandas, and imports that: half a second of each step
+        actions = pa.RecordBatchReader.from_stream(self._table.get_add_actions(flatten=True)).read_all()
         found = zip(*(actions[f"partition.{name}"].to_pylist() for name in self.partition_by), strict=True)
         columns = [actions[name].to_pylist() for name in ("path", "num_records", "size_bytes")]
         files = [

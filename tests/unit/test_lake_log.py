@@ -31,6 +31,18 @@ def test_looking_at_state_imports_no_heavy_library(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_listing_a_tables_files_imports_no_pandas(tmp_path: Path) -> None:
+    """pyarrow imports it wherever it is there to be asked whether something is a frame."""
+    put(open_lake(Settings(home=tmp_path)).table("t"), ("a", 1), [1])
+    program = (
+        "import sys; from pathlib import Path; from tasks.settings import Settings; from tasks.lake import open_lake\n"
+        f"table = open_lake(Settings(home=Path({str(tmp_path)!r}))).table('t')\n"
+        "print([file.rows for file in table.files(version=table.version())], 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1] False"
+
+
 def test_no_commit_is_ever_cleaned_away(tmp_path: Path) -> None:
     table = open_lake(Settings(home=tmp_path)).table("sources/weather/clean")
     for number, day in enumerate(DAYS):
