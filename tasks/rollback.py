@@ -37,7 +37,7 @@ def rollback(
     Args:
         why: the reason, which also tells the same request from another one.
         bad: the version; None for the present champion.
-        to: who comes back; None for the newest champion from before it that isn't barred.
+        to: who comes back; None for the newest champion from before it, in the order of the ledger, that isn't barred.
         repair: whether it is replaced in the past too; the partitions are then still to be scored again.
 
     Returns:

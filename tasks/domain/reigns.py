@@ -117,15 +117,21 @@ def rollback_target(events: Sequence[LedgerEvent], *, bad: int | None, why: str,
 def successor(events: Sequence[LedgerEvent], bad: ModelRef) -> ModelRef:
     """Who comes back when nobody is named: the newest champion from before `bad` first was one, and isn't barred.
 
+    Asked in the order of the ledger: of two promotions that take effect at the same moment the first one reigns over
+    no moment, and was champion all the same. Who was made champion for later days than `bad` reigned first, which
+    a repair that named `bad` can have done, can't stand in for these and is passed over.
+
     Raises:
         UsageError: there is none.
     """
     back = barred(events)
-    line = reigns(events)
-    first = next((place for place, reign in enumerate(line) if reign.model == bad), len(line))
-    for reign in reversed(line[:first]):
-        if reign.model is not None and reign.model.version not in back:
-            return reign.model
+    start = next((reign.start for reign in reigns(events) if reign.model == bad), None)
+    known = {event.to_model for event in events if start is None or event.effective_from <= start}
+    first = next((place for place, event in enumerate(events) if event.to_model == bad), len(events))
+    for count in range(first, 0, -1):
+        model = newest_champion(events[:count])
+        if model is not None and model in known and model.version not in back:
+            return model
     raise UsageError(
         f"before version {bad.version} there was no champion that could come back",
         hint="name another version with --to",

@@ -214,3 +214,33 @@ def test_a_rollback_a_second_time_changes_nothing(steps, bad, repair):
     before = list(line.events)
     line.roll_back(bad, None, repair)
     assert line.events == before
+
+
+@settings(max_examples=300)
+@given(steps)
+def test_who_comes_back_was_champion_when_the_bad_one_took_over_and_may_stand_in_for_its_days(steps):
+    line = Line()
+    for name, *arguments in steps:
+        getattr(line, name)(*arguments)
+    bad, back = newest_champion(line.events), barred(line.events)
+    first = next((place for place, event in enumerate(line.events) if bad and event.to_model == bad), None)
+    if bad is None or first is None:
+        return
+    try:
+        found = successor(line.events, bad)
+    except UsageError:
+        found = None
+    # nobody named the bad one for days before its own: then it is whom it took over from, if that isn't barred
+    before = newest_champion(line.events[:first])
+    named = any(event.repair and event.to_model == bad for event in line.events)
+    assert named or before is None or before.version in back or found == before
+    for repair in (False, True) if found else ():
+        rollback_from(
+            line.events,
+            bad=bad,
+            to=found,
+            trained_as_of=line.trained[found.version],
+            lead=LEAD,
+            repair=repair,
+            last_published_as_of=line.last_published(),
+        )

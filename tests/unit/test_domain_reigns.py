@@ -11,7 +11,7 @@ from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, deciding,
 from tasks.domain.reigns import barred, reigns, rollback_from, rollback_target, successor
 from tasks.errors import UsageError
 
-ONE, TWO, THREE = (ModelRef(number, f"d{number}", "v") for number in (1, 2, 3))
+ONE, TWO, THREE, FOUR = (ModelRef(number, f"d{number}", "v") for number in (1, 2, 3, 4))
 JANUARY, FEBRUARY, MARCH, APRIL = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2, 3, 4))
 HOUR = timedelta(hours=1)
 
@@ -99,6 +99,20 @@ def test_who_comes_back_is_the_champion_before_that_is_not_barred():
     assert successor(events, THREE) == ONE
     with pytest.raises(UsageError, match="before version 1 there was no champion"):
         successor(PROMOTED, ONE)
+
+
+def test_a_champion_that_no_partition_saw_comes_back_too():
+    """Nothing was published between two promotions, so that both take effect at once."""
+    events = [*PROMOTED, event(3, TWO, THREE, FEBRUARY)]
+    assert [reign.model for reign in reigns(events)] == [ONE, THREE]
+    assert successor(events, THREE) == TWO
+    assert successor([*events, event(4, TWO, ONE, FEBRUARY, "rollback", "bad")], THREE) == ONE
+    assert successor([PROMOTED[0], event(2, ONE, TWO, JANUARY)], TWO) == ONE
+
+
+def test_a_repair_of_a_former_champion_puts_nobody_before_the_one_after_it():
+    events = [*PROMOTED, event(3, TWO, THREE, MARCH), replace(REPAIRED, number=4), event(5, THREE, FOUR, APRIL)]
+    assert successor(events, FOUR) == THREE
 
 
 def start(repair: bool, *, to=ONE, trained=JANUARY - HOUR, published=MARCH):
