@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from tasks.domain.leaks import LeaksResult
 from tasks.domain.partition import instant, iso
 from tasks.domain.promotion import LedgerEvent, effective_from, newest_champion
 from tasks.domain.reigns import barred, reigns
@@ -17,11 +20,19 @@ from tasks.line import append, last_published, lead_of, put_evidence, read_event
 
 
 def appoint(
-    *, spec: PipelineSpec, version: int, why: str, lake: Lake, run: RunRef, unbar: bool = False
+    *,
+    spec: PipelineSpec,
+    version: int,
+    why: str,
+    lake: Lake,
+    run: RunRef,
+    check: Callable[[Mapping[str, Any]], LeaksResult],
+    unbar: bool = False,
 ) -> tuple[PromoteResult, list[LedgerEvent]]:
     """Make a version champion, whatever a gate said of it; nothing happens where it is champion already.
 
     Args:
+        check: looks for leaks in the features of a version, by its descriptor; raises where it may not be champion.
         unbar: also a version that was rolled back; its bar ends with that.
 
     Returns:
@@ -29,6 +40,7 @@ def appoint(
 
     Raises:
         UsageError: the lake has no such version, or it is barred.
+        LeakError: its features know what was not known, and nobody insists.
         LedgerConflictError: somebody else decided at the same moment; look at the ledger first.
     """
     descriptor = load_version(lake, spec.line, version)
@@ -43,6 +55,7 @@ def appoint(
             f"version {version} is barred: event {back.number} rolled it back ({back.reason})",
             hint="--unbar promotes it all the same",
         )
+    checked = check(descriptor)
     judged = [event for event in events if event.candidate == model and event.training]
     evidence = {
         "pipeline": spec.pipeline,
@@ -52,6 +65,7 @@ def appoint(
         "unbarred": back.number if back else None,
         # what a gate said of it, where one did
         "judged": [{"event": one.number, "verdict": one.verdict, "evidence": one.evidence} for one in judged],
+        "leaks": checked.to_dict(),
     }
     event = LedgerEvent(
         verdict="manual",
@@ -65,6 +79,7 @@ def appoint(
         actor=run.actor,
         reason=why,
         run_id=run.run_id,
+        despite_leaks=not checked.passed,
     )
     event = append(spec, event, events, lake)
     return _result(spec, event, event.reason), [*events, event]

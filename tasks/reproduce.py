@@ -82,7 +82,7 @@ def reproduce(
 
     descriptor = load_version(lake, spec.line, version)
     then = _environment(descriptor)
-    recorded, pin, features = _recorded_spec(spec, descriptor), _pin(descriptor), _features(descriptor)
+    recorded, pin, features = _recorded_spec(spec, descriptor), recorded_pin(descriptor), _features(descriptor)
     started = time.monotonic()
     try:
         _check_inputs(recorded, pin, features, descriptor, lake)
@@ -158,7 +158,8 @@ def _environment_now(fitted: Fitted) -> dict[str, Any]:
     return environment() | mine
 
 
-def _pin(descriptor: Mapping[str, Any]) -> TrainingPin:
+def recorded_pin(descriptor: Mapping[str, Any]) -> TrainingPin:
+    """Windows and snapshots that a version was trained from, by its descriptor."""
     return TrainingPin(
         pipeline=descriptor["pipeline"],
         training=descriptor["training"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from tasks.domain.leaks import LeaksResult
 from tasks.domain.partition import instant, iso
 from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, newest_champion
 from tasks.domain.reigns import barred, rollback_from, rollback_target, successor
@@ -26,6 +28,7 @@ def rollback(
     why: str,
     lake: Lake,
     run: RunRef,
+    check: Callable[[Mapping[str, Any]], LeaksResult],
     bad: int | None = None,
     to: int | None = None,
     repair: bool = False,
@@ -35,6 +38,8 @@ def rollback(
     MLflow is not asked: a rollback works without it, and the alias follows.
 
     Args:
+        check: looks for leaks in the features of a version, by its descriptor; raises where it may not be champion.
+            Asked of one only that never was champion: who comes back comes back at once.
         why: the reason, which also tells the same request from another one.
         bad: the version; None for the present champion.
         to: who comes back; None for the newest champion from before it, in the order of the ledger, that isn't barred.
@@ -45,6 +50,7 @@ def rollback(
 
     Raises:
         UsageError: there is nothing to take back, nobody to come back, or it isn't clear what is meant.
+        LeakError: who is to come back was never champion, and its features know what was not known.
         LedgerConflictError: others kept writing to the ledger.
     """
     events = read_events(spec, lake)
@@ -54,7 +60,7 @@ def rollback(
         if done is not None:
             _check_same(done, to)
             break
-        event = _event(spec, target.model, events, why, to, repair, lake, run)
+        event = _event(spec, target.model, events, why, to, repair, lake, run, check)
         try:
             done = append(spec, event, events, lake)
             events = [*events, done]
@@ -113,6 +119,7 @@ def _event(
     repair: bool,
     lake: Lake,
     run: RunRef,
+    check: Callable[[Mapping[str, Any]], LeaksResult],
 ) -> LedgerEvent:
     number = successor(events, bad).version if to is None else to
     descriptor = load_version(lake, spec.line, number)
@@ -125,6 +132,8 @@ def _event(
             f"version {number} is barred: event {bar.number} rolled it back ({bar.reason})",
             hint="name another one with --to",
         )
+    new = all(event.to_model != back for event in events)
+    checked = check(descriptor) if new else None
     evidence = {
         "pipeline": spec.pipeline,
         "rollback": bad.version,
@@ -132,6 +141,7 @@ def _event(
         "repair": repair,
         "why": why,
         "scored": scored_by(spec, bad.version, lake),
+        "leaks": checked.to_dict() if checked else None,
     }
     return LedgerEvent(
         verdict="rollback",
@@ -154,4 +164,5 @@ def _event(
         reason=why,
         run_id=run.run_id,
         repair=repair,
+        despite_leaks=checked is not None and not checked.passed,
     )

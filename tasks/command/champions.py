@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.command import output
@@ -23,6 +24,7 @@ from tasks.errors import (
 
 if TYPE_CHECKING:
     from tasks.command.steps import Steps
+    from tasks.domain.leaks import LeaksResult
     from tasks.domain.results import RollbackResult
     from tasks.domain.spec import PipelineSpec
     from tasks.lake import Lake
@@ -54,7 +56,13 @@ def promote(options: argparse.Namespace) -> int:
     registry = steps.registry()
     registry.ping()  # a promotion that MLflow can't show is not made; a rollback is
     result, events = appoint(
-        spec=spec, version=options.version, why=options.why, lake=lake, run=steps.run, unbar=options.unbar
+        spec=spec,
+        version=options.version,
+        why=options.why,
+        lake=lake,
+        run=steps.run,
+        check=_check(steps, spec, lake, options.despite_leaks),
+        unbar=options.unbar,
     )
     result = replace(result, alias=project(spec, events, registry))
     text = f"{spec.pipeline}: version {result.champion} is champion for what is known at {result.effective_from} and later (event {result.number}: {result.reason}); alias: {result.alias}"
@@ -68,7 +76,14 @@ def rollback(options: argparse.Namespace) -> int:
 
     steps, spec, lake = _open(options.pipeline)
     result, events = take_back(
-        spec=spec, why=options.why, lake=lake, run=steps.run, bad=options.bad, to=options.to, repair=options.repair
+        spec=spec,
+        why=options.why,
+        lake=lake,
+        run=steps.run,
+        check=_check(steps, spec, lake, options.despite_leaks),
+        bad=options.bad,
+        to=options.to,
+        repair=options.repair,
     )
     output.say(_told(spec, result))
     result = replace(result, alias=_projected(spec, events, steps))
@@ -95,6 +110,13 @@ def _open(pipeline: str) -> tuple[Steps, PipelineSpec, Lake]:
     known_pipeline(settings, pipeline)
     steps = Steps(settings, identity(), output.say, lambda done, total: None, force=True)
     return steps, load_pipeline(settings.config, pipeline), open_lake(settings)
+
+
+def _check(steps: Steps, spec: PipelineSpec, lake: Lake, despite: bool) -> Callable[[Mapping[str, Any]], LeaksResult]:
+    """Looks for leaks in a version's features; raises LeakError unless a person insists."""
+    from tasks.command.leaks import version_without_leaks
+
+    return partial(version_without_leaks, steps.settings, steps.run, spec, lake, despite=despite, say=output.say)
 
 
 def _score_again(steps: Steps, spec: PipelineSpec, lake: Lake, keys: Sequence[str]) -> dict[str, str]:
@@ -172,7 +194,7 @@ def _all(events: Sequence[LedgerEvent], known_at: datetime | None) -> tuple[dict
         (
             one.number,
             f"{one.recorded_at:%Y-%m-%d %H:%M:%S}",
-            f"{one.verdict}, repair" if one.repair else one.verdict,
+            _verdict(one),
             _version(one.from_model) or _NOTHING,
             _version(one.to_model) or _NOTHING,
             one.candidate.version,
@@ -227,6 +249,11 @@ def _at(
 def _event(event: LedgerEvent) -> dict[str, Any]:
     where = f"evidence/{event.evidence}.json" if event.evidence else None
     return event.to_dict() | {"number": event.number, "evidence_at": where}
+
+
+def _verdict(event: LedgerEvent) -> str:
+    """With what is to be known of it at once."""
+    return event.verdict + (", repair" if event.repair else "") + (", despite leaks" if event.despite_leaks else "")
 
 
 def _version(model: ModelRef | None) -> int | None:

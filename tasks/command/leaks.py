@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tasks.domain import cut
 from tasks.domain.leaks import BATCH, LeaksResult, drawn
@@ -17,7 +18,7 @@ from tasks.domain.partition import Partition, instant, partitions
 from tasks.domain.results import EvaluateResult, FeaturizeResult, TrainingPin
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import LeakError, NotReadyError
+from tasks.errors import LeakError, MillraceError, NotReadyError, VacuumedError
 from tasks.lake import Lake, open_lake
 from tasks.settings import Settings, features_sql, load_pipeline, rollups_sql
 
@@ -25,6 +26,7 @@ HINT = (
     "say when a source really is known (`available`), bound the SQL by as_of(), leave the feature out; `ahead` of the "
     "source declares a plan or a forecast, `leaks: {alone: …}` of the pipeline a feature that may tell so much"
 )
+INSIST = "--despite-leaks makes it champion all the same, and the ledger says so"
 
 
 def check_leaks(settings: Settings, name: str, *, run: RunRef, count: int | None = None, seed: int = 0) -> LeaksResult:
@@ -70,25 +72,9 @@ def without_leaks(
     Raises:
         LeakError: there is a leak, so that nothing may be promoted.
     """
-    from tasks.compute.scratch import scratch
-
     if not evaluated.decision.promoted:
         return evaluated
-    every = partitions(spec.partition(pin.train[0]), spec.partition(pin.holdout[1]))
-    chosen = drawn(every, f"{spec.train.seed} {pin.training} {pin.view}")[: BATCH * spec.leaks.partitions]
-    with scratch(settings.home / "cache" / "leaks") as folder:
-        found = _leaks(
-            settings,
-            run,
-            folder,
-            spec,
-            chosen,
-            spec.leaks.partitions,
-            pin.view,
-            pin.snapshots,
-            instant(pin.as_of),
-            lake,
-        )
+    found = _of_training(settings, run, spec, lake, pin)
     refuse(found)
     kept = {"training": pin.training, "evidence": evaluated.digest, "snapshots": pin.snapshots, **found.to_dict()}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
@@ -98,22 +84,78 @@ def without_leaks(
     return replace(evaluated, decision=replace(evaluated.decision, reason=reason))
 
 
-def refuse(found: LeaksResult) -> None:
-    """Raises LeakError where there is a leak."""
-    if found.leaks:
-        texts = tuple(leak.text for leak in found.leaks)
+def version_without_leaks(
+    settings: Settings,
+    run: RunRef,
+    spec: PipelineSpec,
+    lake: Lake,
+    descriptor: Mapping[str, Any],
+    *,
+    despite: bool,
+    say: Callable[[str], None],
+) -> LeaksResult:
+    """The same check for a version that a person makes champion: of its recorded view and windows.
+
+    Where its snapshots are no longer kept, the deliveries are read as they lie there today: they are the same ones.
+
+    Args:
+        despite: go on where there is a leak, or where the check can't be made.
+
+    Raises:
+        LeakError: there is a leak, or the check can't be made, and nobody insists.
+    """
+    from tasks.reproduce import recorded_pin
+
+    pin = recorded_pin(descriptor)
+    try:
+        try:
+            found = _of_training(settings, run, spec, lake, pin)
+        except VacuumedError:
+            today = {name: lake.table(name).version() for name in pin.snapshots}
+            found = _of_training(settings, run, spec, lake, replace(pin, snapshots=today))
+    except MillraceError as error:
+        if error.retry and not isinstance(error, NotReadyError):
+            raise
+        found = LeaksResult(spec.pipeline, pin.view, (), 0, problem=str(error))
+    if not despite:
+        refuse(found, f"{HINT}; {INSIST}")
+    elif not found.passed:
+        say(f"millrace: version {descriptor['version']}, despite {told(found)}")
+    return found
+
+
+def refuse(found: LeaksResult, hint: str = HINT) -> None:
+    """Raises LeakError where there is a leak, or where none could be looked for."""
+    texts = tuple(leak.text for leak in found.leaks)
+    if found.problem:
+        raise LeakError(f"the leak check can't be made: {found.problem}", hint=INSIST)
+    if texts:
         more = f"; and {len(texts) - 1} more" if len(texts) > 1 else ""
-        raise LeakError(f"leak: {texts[0]}{more}", leaks=texts, hint=HINT)
+        raise LeakError(f"leak: {texts[0]}{more}", leaks=texts, hint=hint)
 
 
 def told(found: LeaksResult) -> str:
     """The result in a line."""
+    if found.problem:
+        return f"no leak check: {found.problem}"
     seen = f"{_many(len(found.partitions), 'partition')} computed twice and {_many(found.labelled, 'row')} held against their labels"
     return f"{_many(len(found.leaks), 'leak')}: {seen}" if found.leaks else f"no leak: {seen}"
 
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _of_training(settings: Settings, run: RunRef, spec: PipelineSpec, lake: Lake, pin: TrainingPin) -> LeaksResult:
+    """The check of a training's view on some of its own partitions."""
+    from tasks.compute.scratch import scratch
+
+    every = partitions(spec.partition(pin.train[0]), spec.partition(pin.holdout[1]))
+    count = spec.leaks.partitions
+    chosen = drawn(every, f"{spec.train.seed} {pin.training} {pin.view}")[: BATCH * count]
+    with scratch(settings.home / "cache" / "leaks") as folder:
+        labels_as_of = instant(pin.as_of)
+        return _leaks(settings, run, folder, spec, chosen, count, pin.view, pin.snapshots, labels_as_of, lake)
 
 
 def _leaks(

@@ -130,12 +130,20 @@ def _champions(command) -> None:
     one.add_argument("version", type=int, metavar="N")
     one.add_argument("--why", required=True, type=_reason, help="recorded in the ledger")
     one.add_argument("--unbar", action="store_true", help="also a version that was rolled back")
+    _despite_leaks(one)
     one = command("rollback", champions.rollback, "take a version back at once, and score its days again")
     one.add_argument("pipeline")
     one.add_argument("--from", dest="bad", type=int, metavar="N", help="the bad version; default: the champion")
     one.add_argument("--to", type=int, metavar="N", help="who comes back; default: the champion before it")
     one.add_argument("--why", required=True, type=_reason, help="recorded in the ledger")
     one.add_argument("--repair", action="store_true", help="replace it in the past too, and score its days again")
+    _despite_leaks(one)
+
+
+def _despite_leaks(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--despite-leaks", action="store_true", help="also a version that the leak check refuses; the ledger says so"
+    )
 
 
 def _model(text: str) -> str | int:

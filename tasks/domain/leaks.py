@@ -51,6 +51,7 @@ class LeaksResult(Result):
         partitions: those computed twice.
         labelled: rows of features that were compared with their labels.
         leaks: empty where all is well.
+        problem: why nothing could be looked at; empty where something was.
     """
 
     pipeline: str
@@ -58,6 +59,12 @@ class LeaksResult(Result):
     partitions: tuple[str, ...]
     labelled: int
     leaks: tuple[Leak, ...] = ()
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was looked for leaks, and there is none."""
+        return not self.leaks and not self.problem
 
 
 def remaining(

@@ -51,6 +51,7 @@ class LedgerEvent:
         actor, reason, run_id: who, why, in which run.
         recipe: digest of label and parameters that the candidate was trained with.
         repair: of a rollback, whether `from_model` is replaced in the past too.
+        despite_leaks: whether a person insisted on a version that did not pass the leak check.
         number: 1-based place in the ledger, 0 before it is written.
     """
 
@@ -67,6 +68,7 @@ class LedgerEvent:
     run_id: str
     recipe: str = ""
     repair: bool = False
+    despite_leaks: bool = False
     number: int = field(default=0, compare=False)
 
     @property
@@ -89,7 +91,8 @@ class LedgerEvent:
         }
         times = {name: instant(values[name]) for name in ("effective_from", "recorded_at")}
         plain = {name: values[name] for name in ("verdict", "training", "evidence", "actor", "reason", "run_id")}
-        rest = {"recipe": values.get("recipe", ""), "repair": values.get("repair", False)}
+        late = {"recipe": "", "repair": False, "despite_leaks": False}  # which events of older releases lack
+        rest = {name: values.get(name, default) for name, default in late.items()}
         return cls(**plain, **models, **times, **rest, number=values.get("number", 0))
 
 

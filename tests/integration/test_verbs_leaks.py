@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.command.leaks import check_leaks
+from tasks.command.leaks import check_leaks, version_without_leaks
 from tasks.domain import cut
 from tasks.domain.cut import Visible
 from tasks.domain.leaks import LeaksResult
 from tasks.domain.run import RunRef
-from tasks.errors import LeakError, NotReadyError
+from tasks.errors import LeakError, NotReadyError, VacuumedError
+from tasks.lake.vacuum import vacuum
+from tasks.lake.versions import load_version
+from tasks.lake.views import view_key
+from tasks.settings import load_pipeline
 from tasks.sql.slices import Slices
 from tests.support.pipelines import deliver, write_config
 from tests.support.project import Project, make_project
+from tests.support.rows import later, replace_again
 
 FIRST, LAST = date(2024, 1, 1), date(2024, 1, 12)
 HONEST = """
@@ -260,3 +267,65 @@ def test_nothing_with_a_leak_is_promoted(champion: Project):
         champion.run("promote", "leaky", "2024-02")
     assert not refused.value.retry and "leaks: {alone: …}" in str(refused.value)
     assert list(champion.lake.ledger("leaky").events()) == []
+
+
+def leaky(project: Project, rounds: int) -> int:
+    """A version of a pipeline that takes `amount`, which tells too much, as a feature; its number."""
+    part = project.settings.config / "pipelines" / "leaky"
+    if not part.exists():
+        write_config(project.settings.config, "leaky")
+        (part / "pipeline.yaml").write_text((part / "pipeline.yaml").read_text() + "leaks: {alone: 0.6}\n")
+    (part / "pipeline.yaml").write_text(
+        re.sub(r"rounds: \d+", f"rounds: {rounds}", (part / "pipeline.yaml").read_text())
+    )
+    return project.run("train", "leaky", "2024-02").model.version
+
+
+def test_a_person_makes_no_version_with_a_leak_champion_unless_they_insist(champion: Project):
+    first, second, third = (leaky(champion, rounds) for rounds in (5, 6, 7))
+    refused = champion.command("promote", "leaky", str(first), "--why", "it looks better", "--json")
+    assert refused.code == 1 and refused.json["error"]["message"].startswith("leak: leaky: feature 'amount' alone")
+    assert "--despite-leaks" in refused.json["error"]["hint"]
+    assert events(champion) == []
+    insisting = ("--why", "known, for a day", "--despite-leaks", "--json")
+    made = champion.command("promote", "leaky", str(first), *insisting)
+    assert made.code == 0 and "despite 1 leak: 3 partitions computed twice" in made.err
+    assert champion.command("promote", "leaky", str(second), *insisting).code == 0
+    # who was champion comes back at once; another one is looked at first
+    back = ("rollback", "leaky", "--to", str(third))
+    assert champion.command(*back, "--why", "bad", "--json").json["error"]["type"] == "LeakError"
+    assert [event["despite_leaks"] for event in events(champion)] == [True, True]
+    assert champion.command("rollback", "leaky", "--to", str(first), "--why", "bad").code == 0
+    assert champion.command(*back, "--from", str(first), *insisting).code == 0
+    assert [event["despite_leaks"] for event in events(champion)] == [True, True, False, True]
+    leaks = [(evidence(champion, event)["leaks"] or {}).get("leaks") for event in events(champion)]
+    assert [bool(one) for one in leaks] == [True, True, False, True] and leaks[0][0]["feature"] == "amount"
+    shown = champion.command("ledger", "leaky").out
+    assert "manual, despite leaks" in shown and "rollback, despite leaks" in shown
+
+
+def test_a_version_is_checked_also_where_its_snapshots_are_no_longer_kept(champion: Project):
+    """Its deliveries are there all the same; where its view can't be read, only who insists goes on."""
+    descriptor = load_version(champion.lake, "late_orders", 1)
+    clean = champion.table("sources/orders/clean")
+    for day in range(1, 32):
+        replace_again(clean, (f"2024-01-{day:02}", 1))
+    vacuum(clean, before=later(90))
+    with pytest.raises(VacuumedError):
+        clean.read(version=descriptor["inputs"][clean.name])
+    spec, said = load_pipeline(champion.settings.config, "late_orders"), []
+    about = (champion.settings, RunRef("check", 1, "tester"), spec, champion.lake)
+    found = version_without_leaks(*about, descriptor, despite=False, say=said.append)
+    assert found.passed and len(found.partitions) == 3 and said == []
+    champion.lake.objects.put(view_key("late_orders", descriptor["view"]), b"{}")
+    with pytest.raises(LeakError, match="the leak check can't be made: .*--despite-leaks makes it champion"):
+        version_without_leaks(*about, descriptor, despite=False, say=said.append)
+    assert version_without_leaks(*about, descriptor, despite=True, say=said.append).problem in said[0]
+
+
+def events(project: Project) -> list[dict[str, Any]]:
+    return list(project.lake.ledger("leaky").events())
+
+
+def evidence(project: Project, event: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(project.lake.objects.get(f"evidence/{event['evidence']}.json"))

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.appoint import appoint
 from tasks.command.steps import Steps
+from tasks.domain.leaks import LeaksResult
 from tasks.domain.promotion import ModelRef
 from tasks.domain.run import RunRef
 from tasks.errors import LedgerConflictError
@@ -83,7 +84,8 @@ def test_evidence_about_an_older_champion_is_not_taken(champion: Project):
         "run": RunRef("x"),
     }
     facts = {"pin": given["pin_training"], "trained": given["train"], "evaluated": given["evaluate"]}
-    appoint(spec=spec, version=given["train"].model.version, why="a test", lake=champion.lake, run=RunRef("x"))
+    version, clean = given["train"].model.version, LeaksResult(NAME, "", (), 0)
+    appoint(spec=spec, version=version, why="a test", lake=champion.lake, run=RunRef("x"), check=lambda _: clean)
     with pytest.raises(
         LedgerConflictError, match="the ledger has 2 events, 1 when training 2024-02 was pinned"
     ) as told:
