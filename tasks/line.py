@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tasks.registry import Registry
 
 
+IN_ORDER = ("none", "in step")
+"""What `look` says where there is nothing to put back."""
+
+
 def read_events(spec: PipelineSpec, lake: Lake) -> list[LedgerEvent]:
     """The champion ledger, in order."""
     return [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
@@ -77,6 +81,23 @@ def put_evidence(lake: Lake, values: dict[str, Any]) -> str:
     digest = hashlib.sha256(text).hexdigest()
     lake.objects.put_if_absent(f"evidence/{digest}.json", text)
     return digest
+
+
+def look(spec: PipelineSpec, events: Sequence[LedgerEvent], registry: Registry) -> str:
+    """Whether MLflow's alias shows the ledger's last champion: `in step`, or what it shows and what puts it back.
+
+    It is only looked at: `project` moves it.
+
+    Raises:
+        RegistryError: MLflow did not say it within a few seconds.
+    """
+    newest = newest_champion(events)
+    if newest is None:
+        return "none"
+    pointed = registry.shown(spec.model)
+    if pointed == newest.version:
+        return "in step"
+    return f"MLflow's alias shows {f'version {pointed}' if pointed else 'no version'}, the champion is version {newest.version}: `millrace ledger {spec.pipeline} --reconcile` puts it back"
 
 
 def project(spec: PipelineSpec, events: Sequence[LedgerEvent], registry: Registry) -> str:

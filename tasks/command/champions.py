@@ -33,19 +33,33 @@ _NOTHING = "-"
 
 
 def ledger(options: argparse.Namespace) -> int:
-    from tasks.line import project, read_events
+    from tasks.line import IN_ORDER, project, read_events
 
     steps, spec, lake = _open(options.pipeline)
     events = read_events(spec, lake)
-    alias = project(spec, events, steps.registry()) if options.reconcile else ""
+    whole = options.at is None and options.known_at is None  # a question about a day or the past is not MLflow's
+    alias = project(spec, events, steps.registry()) if options.reconcile else _seen(spec, events, steps, ask=whole)
     if options.at is not None:
         value, text = _at(spec, lake, events, options.at, options.known_at)
     else:
         value, text = _all(events, options.known_at)
     if alias:
-        value, text = value | {"alias": alias}, f"{text}\nalias: {alias}"
+        value |= {"alias": alias}
+        text += f"\nalias: {alias}" if options.reconcile or alias not in IN_ORDER else ""
     output.emit(value, text, as_json=options.json)
     return 0
+
+
+def _seen(spec: PipelineSpec, events: Sequence[LedgerEvent], steps: Steps, *, ask: bool) -> str:
+    """Where MLflow's alias points, if it answers: the ledger does without."""
+    from tasks.line import look
+
+    try:
+        return look(spec, events, steps.registry()) if ask else ""
+    except ServiceError:  # there is none
+        return ""
+    except RegistryError as error:
+        return f"unknown: {error.message}"
 
 
 def promote(options: argparse.Namespace) -> int:

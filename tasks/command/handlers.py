@@ -49,17 +49,22 @@ def clean(options: argparse.Namespace) -> None:
 def status(options: argparse.Namespace) -> int:
     from tasks.command.status import pipelines_status
     from tasks.lake import open_lake
+    from tasks.line import IN_ORDER
     from tasks.services import status as services_status
 
     settings = load_settings()
     if options.rebuild:
         open_lake(settings).drop_state()
     parts = services_status(settings)
-    lines = pipelines_status(settings)
+    mlflow = next((p.address for p in parts if p.name == "mlflow" and p.state in ("running", "outside")), None)
+    lines = pipelines_status(settings, mlflow)
     text = output.table(("service", "state", "address"), [(p.name, p.state, p.address) for p in parts])
     text += "\n\n" + output.table(
         ("pipeline", "champion", "since", "partitions", "newest", "problem"),
-        [tuple("" if value is None else value for value in line.values()) for line in lines],
+        [tuple("" if value is None else value for name, value in line.items() if name != "alias") for line in lines],
+    )
+    text += "".join(
+        f"\n{line['pipeline']}: {line['alias']}" for line in lines if line["alias"] not in (None, *IN_ORDER)
     )
     output.emit({"services": [vars(part) for part in parts], "pipelines": lines}, text, as_json=options.json)
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ ALIAS = "champion"
 KEY_TAG = "millrace.training_key"
 _RECORDED_TAG = "millrace.recorded"
 _PING_SECONDS = 5
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 _ENVIRONMENT: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -117,6 +120,27 @@ class Registry:
             # Not through a search: those may give versions without their aliases (mlflow #16734).
             found = _unless_missing(lambda: self._client.get_model_version_by_alias(pipeline, ALIAS))
             return None if found is None else int(found.version)
+
+    def shown(self, pipeline: str) -> int | None:
+        """The same as `alias`, for a look in passing: one short request, and MLflow's client, seconds to load, stays out.
+
+        It bears no credentials: a server that asks for some counts as one that does not answer.
+
+        Raises:
+            RegistryError: MLflow did not say it within 5 seconds.
+        """
+        if not self.uri.startswith(("http://", "https://")):
+            return self.alias(pipeline)
+        named = urllib.parse.urlencode({"name": pipeline, "alias": ALIAS})
+        address = f"{self.uri.rstrip('/')}/api/2.0/mlflow/registered-models/alias?{named}"
+        try:
+            with urllib.request.urlopen(address, timeout=_PING_SECONDS) as answer:
+                return int(json.load(answer)["model_version"]["version"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, urllib.error.HTTPError) and _code(error) in _MISSING:
+                return None
+            reason = getattr(error, "reason", None) or error
+            raise RegistryError(f"MLflow at {self.uri} did not say where alias {ALIAS} points: {reason}") from error
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -237,13 +261,21 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n"
 
 
+def _code(error: urllib.error.HTTPError) -> str:
+    """MLflow's own name of an error, as it lies in the answer."""
+    try:
+        return str(json.load(error)["error_code"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _unless_missing(call):
     from mlflow.exceptions import MlflowException
 
     try:
         return call()
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code in _MISSING:
             return None
         raise
 

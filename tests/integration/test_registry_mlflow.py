@@ -165,12 +165,12 @@ def test_recorders_at_once_end_with_one_version(registry, record):
 
 
 def test_the_alias_follows_the_ledger_back_and_forth(registry, record):
-    assert registry.alias(record.pipeline) is None
+    assert registry.alias(record.pipeline) is None and registry.shown(record.pipeline) is None
     for key in ("a", "b"):
         registry.record_training(replace(record, training_key=key))
     for version in (1, 2, 1, 1):
         registry.project_alias(record.pipeline, version)
-        assert registry.alias(record.pipeline) == version
+        assert registry.alias(record.pipeline) == registry.shown(record.pipeline) == version
 
 
 def test_an_alias_to_a_version_that_is_not_there_is_an_error(registry, record):
@@ -230,10 +230,12 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_told_within_sec
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
-        started = time.monotonic()
-        with pytest.raises(RegistryError, match="does not answer"):
-            open_registry(f"http://127.0.0.1:{mute.getsockname()[1]}").alias("flight_delays")
-        assert time.monotonic() - started < 10
+        there = open_registry(f"http://127.0.0.1:{mute.getsockname()[1]}")
+        for call, told in ((there.alias, "does not answer"), (there.shown, "did not say where alias champion points")):
+            started = time.monotonic()
+            with pytest.raises(RegistryError, match=told):
+                call("flight_delays")
+            assert time.monotonic() - started < 10
 
 
 def test_a_training_that_was_never_recorded_is_not_found(registry):

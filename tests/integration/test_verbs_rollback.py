@@ -15,6 +15,7 @@ import pytest
 from tasks.__main__ import main
 from tasks.errors import NotFoundError, SupersededError
 from tasks.line import read_events
+from tasks.registry import open_registry
 from tasks.settings import load_pipeline
 from tests.support.pipelines import deliver
 from tests.support.project import Project, ended, with_settings
@@ -222,6 +223,26 @@ def test_a_rollback_works_while_mlflow_is_down_and_the_alias_follows_later(bad, 
     monkeypatch.setenv("MILLRACE_MLFLOW", there)
     assert call("ledger", NAME, "--reconcile")[1]["alias"] == "moved"
     assert call("ledger", NAME, "--reconcile")[1]["alias"] == "in step"
+
+
+def test_an_alias_that_was_moved_by_hand_is_told_and_stays_until_somebody_asks(bad, capsys, monkeypatch):
+    project, good, worse, call = bad
+    call("ledger", NAME, "--reconcile")  # the alias is one for all copies of the project
+    registry = open_registry(project.settings.mlflow)
+    assert call("ledger", NAME)[1]["alias"] == call("status")[1]["pipelines"][0]["alias"] == "in step"
+    registry.project_alias(NAME, good)
+    told = f"MLflow's alias shows version {good}, the champion is version {worse}: `millrace ledger {NAME} --reconcile` puts it back"
+    assert call("ledger", NAME)[1]["alias"] == call("status")[1]["pipelines"][0]["alias"] == told
+    for words, line in ((["ledger", NAME], f"alias: {told}"), (["status"], f"{NAME}: {told}")):
+        assert main(words) == 0 and capsys.readouterr().out.splitlines()[-1] == line
+    assert registry.alias(NAME) == good
+    assert call("ledger", NAME, "--reconcile")[1]["alias"] == "moved" and registry.alias(NAME) == worse
+    monkeypatch.setenv("MILLRACE_MLFLOW", "http://127.0.0.1:9")
+    code, shown, _ = call("ledger", NAME)
+    assert (
+        code == 0 and len(shown["events"]) == 2 and shown["alias"].startswith("unknown: MLflow at http://127.0.0.1:9")
+    )
+    assert call("status")[1]["pipelines"][0]["alias"] is None
 
 
 def test_the_ledger_says_who_scores_a_day_why_and_what_was_believed(bad):
