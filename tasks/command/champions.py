@@ -37,9 +37,12 @@ def ledger(options: argparse.Namespace) -> int:
 
     steps, spec, lake = _open(options.pipeline)
     events = read_events(spec, lake)
-    whole = options.at is None and options.known_at is None  # a question about a day or the past is not MLflow's
+    # a question about a day, an event or the past is not MLflow's
+    whole = all(one is None for one in (options.at, options.event, options.known_at))
     alias = project(spec, events, steps.registry()) if options.reconcile else _seen(spec, events, steps, ask=whole)
-    if options.at is not None:
+    if options.event is not None:
+        value, text = _one(spec, events, options.event, steps.settings.lake_uri)
+    elif options.at is not None:
         value, text = _at(spec, lake, events, options.at, options.known_at)
     else:
         value, text = _all(events, options.known_at)
@@ -224,6 +227,33 @@ def _all(events: Sequence[LedgerEvent], known_at: datetime | None) -> tuple[dict
     if reigned:
         text += "\n\n" + output.table(("champion", "from", "to", "by event"), reigned)
     return value, text
+
+
+def _one(spec: PipelineSpec, events: Sequence[LedgerEvent], number: int, lake: str) -> tuple[dict[str, Any], str]:
+    """All that one event says, also what a table has no room for: its run, and where its evidence lies."""
+    if not 1 <= number <= len(events):
+        raise UsageError(
+            f"--event: the ledger of {spec.pipeline} has no event {number}",
+            hint=f"it has {len(events)}: `millrace ledger {spec.pipeline}`",
+        )
+    event = events[number - 1]
+    value = _event(event)
+    rows = {
+        "event": number,
+        "verdict": _verdict(event),
+        "recorded": iso(event.recorded_at),
+        "effective from": iso(event.effective_from),
+        "from version": _version(event.from_model),
+        "to version": _version(event.to_model),
+        "judged": event.candidate.version,
+        "training": event.training,
+        "actor": event.actor,
+        "run": event.run_id,
+        "evidence": f"{lake}/{value['evidence_at']}" if value["evidence_at"] else None,
+        "reason": event.reason,
+    }
+    width = max(map(len, rows))
+    return value, "\n".join(f"{name:<{width}}  {said or _NOTHING}" for name, said in rows.items())
 
 
 def _at(

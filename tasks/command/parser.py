@@ -122,7 +122,11 @@ def _champions(command) -> None:
     """Who is champion, and a person's say in it."""
     one = command("ledger", champions.ledger, "who was champion when, why, and on which evidence")
     one.add_argument("pipeline")
-    one.add_argument("--at", metavar="MOMENT|PARTITION", help="who scores that day, and by which event")
+    which = one.add_mutually_exclusive_group()
+    which.add_argument("--at", metavar="MOMENT|PARTITION", help="who scores that day, and by which event")
+    which.add_argument(
+        "--event", type=int, metavar="N", help="all of one event: also its run, and where its evidence is"
+    )
     one.add_argument("--known-at", type=_moment, metavar="MOMENT", help="as it was believed then")
     one.add_argument("--reconcile", action="store_true", help="point MLflow's alias at the ledger's champion")
     one = command("promote", champions.promote, "make a version champion by hand, from after what is published")

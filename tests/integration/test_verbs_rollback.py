@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -277,6 +278,22 @@ def test_a_person_reads_the_same_in_words(bad, capsys):
     assert lines[-1].startswith(str(good))
     assert main(["ledger", NAME, "--at", BAD_DAYS[0]]) == 0
     assert capsys.readouterr().out.endswith(f"published by version {good} (as-of)\n")
+
+
+def test_one_event_is_shown_whole_with_its_run_and_its_evidence(bad, capsys):
+    project, _, worse, call = bad
+    event = events(project)[-1]
+    assert main(["ledger", NAME, "--event", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = dict(line.split("  ", 1) for line in lines)
+    told = {name.strip(): text.strip() for name, text in shown.items()}
+    assert (told["verdict"], told["to version"], told["run"]) == ("manual", str(worse), event.run_id)
+    assert json.loads(Path(told["evidence"]).read_text())["why"] == told["reason"] == "it looks better"
+    _, value, _ = call("ledger", NAME, "--event", 2)
+    assert (value["run_id"], value["number"]) == (event.run_id, 2)
+    for number in (0, 3):
+        code, refused, _ = call("ledger", NAME, "--event", number)
+        assert code == 2 and refused["error"]["message"] == f"--event: the ledger of {NAME} has no event {number}"
 
 
 def test_a_named_version_scores_any_day_but_those_that_it_was_trained_on(bad):
