@@ -15,6 +15,7 @@ from tasks.domain import cut, tables
 from tasks.domain.cut import Deliveries, Visible
 from tasks.domain.partition import Offset, Partition, iso
 from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at, newest_champion
+from tasks.domain.published import Overtaken, Published, overtaken
 from tasks.domain.results import Chosen, Data, PinnedPartition, PinResult, Skipped, TrainingPin
 from tasks.domain.spec import PipelineSpec
 from tasks.domain.training import training_window
@@ -44,15 +45,13 @@ class State:
         snapshots: table name -> version.
         deliveries: source name -> its clean deliveries at that version.
         events: the champion ledger.
-        published: partition key -> model version, of the predictions table.
-        restated: partition key -> what corrected data it was published from, as `source/partition@revision`.
+        published: partition key -> how it was scored, of the predictions table.
     """
 
     snapshots: dict[str, int]
     deliveries: dict[str, Deliveries]
     events: tuple[LedgerEvent, ...]
-    published: dict[str, int]
-    restated: dict[str, tuple[str, ...]]
+    published: dict[str, Published]
 
 
 def read_state(spec: PipelineSpec, lake: Lake) -> State:
@@ -69,8 +68,7 @@ def read_state(spec: PipelineSpec, lake: Lake) -> State:
         snapshots,
         delivered,
         tuple(read_events(spec, lake)),
-        {key[0]: entry.meta["model_version"] for key, entry in entries.items()},
-        {key[0]: tuple(entry.meta["restated"]) for key, entry in entries.items() if entry.meta.get("restated")},
+        {key[0]: Published.of(entry.meta) for key, entry in entries.items()},
     )
 
 
@@ -85,7 +83,7 @@ def pin(
     data: Data = AS_KNOWN,
     now: datetime | None = None,
 ) -> PinResult:
-    """Pin the partitions that are due: neither published (unless `force`) nor without a champion.
+    """Pin the partitions that are due: not published by their champion (unless `force`), nor without one.
 
     Args:
         force: also what is published already.
@@ -138,9 +136,10 @@ def look(
         key, as_of = partition.key, spec.as_of.at(partition)
         scorer, in_sample = choice.of(partition, as_of)
         restated = corrections.of(scorer.view, partition) if corrections and scorer else ()
-        if key in state.published and not force and (not corrections or restated == state.restated.get(key, ())):
-            more = ", from corrected data" if key in state.restated else ""
-            skipped.append(Skipped(key, f"published, by version {state.published[key]}{more}"))
+        entry = None if force else state.published.get(key)
+        other = overtaken(entry, scorer, state.events) if entry and choice.chosen == "as-of" else None
+        if entry and (stays := _stays(entry, other, data, restated)):
+            skipped.append(Skipped(key, stays))
         elif partition.start < first.start or (last is not None and partition.start > last.start):
             skipped.append(Skipped(key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}"))
         elif as_of > now:
@@ -163,6 +162,20 @@ def look(
                 how = (choice.chosen, in_sample, restated)
                 pinned.append(PinnedPartition(key, iso(as_of), scorer, late, thin, iso(knows), *how))
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots, data), missing
+
+
+def _stays(entry: Published, other: Overtaken | None, data: Data, restated: tuple[str, ...]) -> str:
+    """Why a published partition is not due; empty where it is.
+
+    One that was published from corrected data is scored again from corrected data only: a run on as-known data
+    would throw the corrections away.
+    """
+    if data == CORRECTED and restated != entry.restated:
+        return ""
+    if other is not None and other.due:
+        return "" if data == CORRECTED or entry.data != CORRECTED else f"{other.why}, with --data corrected"
+    more = ", from corrected data" if entry.restated else ""
+    return other.why if other is not None else f"published, by version {entry.version}{more}"
 
 
 class _Corrections:

@@ -15,7 +15,8 @@ from typing import Literal
 from tasks.domain import cut, tables
 from tasks.domain.estimate import Estimate, Measured, Prices, compared, estimated
 from tasks.domain.partition import Grain, Partition, iso, partitions
-from tasks.domain.promotion import LedgerEvent, champion_at
+from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at
+from tasks.domain.published import Published, overtaken
 from tasks.domain.results import PinResult, Planned, PlanResult, Result
 from tasks.domain.spec import PipelineSpec, SourceSpec
 from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
@@ -79,19 +80,29 @@ def _changed(info: ObjectInfo, entry: Entry, landing: ObjectStore) -> bool:
 
 
 def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due]:
-    """Live partitions that are not published, have a champion, and whose inputs are all there."""
+    """Live partitions that are not published by their champion, have one, and whose inputs are all there.
+
+    What was published from corrected data is not among them: the runs started for these use as-known data.
+    """
     table = lake.table(tables.predictions(spec.line))
     published = table.entries(version=table.version())
     events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
     delivered = {name: deliveries(lake, name, lake.table(tables.clean(name)).version()) for name in spec.sources}
     for partition in _due_partitions(spec, now):
         model = champion_at(events, spec.as_of.at(partition))
-        if (partition.key,) in published or model is None:
+        entry = published.get((partition.key,))
+        if model is None or (entry is not None and not _again(Published.of(entry.meta), model, events)):
             continue
         seen = cut.visible_sources(spec, partition, delivered)
         if not any(one.missing for one in seen.values()):
             state = {name: one.revisions for name, one in seen.items()}
-            yield Due("score", spec.pipeline, partition.key, _token(now, model.version, state))
+            was = [entry.meta["model_version"]] if entry else []
+            yield Due("score", spec.pipeline, partition.key, _token(now, model.version, state, *was))
+
+
+def _again(found: Published, champion: ModelRef, events: Sequence[LedgerEvent]) -> bool:
+    other = overtaken(found, champion, events)
+    return other is not None and other.due and found.data == "as-known"
 
 
 def plan(
@@ -161,12 +172,10 @@ class _Look:
         reason = self._skipped[key]
         entry = self._published.get((key,))
         if entry is not None:
-            version, champion = entry.meta["model_version"], champion_at(self._events, self._spec.as_of.at(partition))
-            if entry.meta.get("chosen", "as-of") != "as-of":
+            found = Published.of(entry.meta)
+            if found.chosen != "as-of":
                 reason += ", as it was asked for"
-            elif champion is not None and champion.version != version:
-                reason = f"rolled-back model: version {version} scored it, version {champion.version} is its champion"
-            return Planned(key, False, reason, version, *self._driving(partition))
+            return Planned(key, False, reason, found.version, *self._driving(partition))
         blocked = [one for one in self._missing.get(key, ()) if self._is_blocked(one)]
         if blocked:
             reason = f"blocked: {', '.join(blocked[:3])} broke its contract"
@@ -201,7 +210,11 @@ class _Look:
         """Why a partition is scored now."""
         entry = self._published.get((partition.key,))
         if entry is not None:
-            changed = set(self._pinned[partition.key].restated) ^ set(entry.meta.get("restated", ()))
+            pinned, found = self._pinned[partition.key], Published.of(entry.meta)
+            other = overtaken(found, pinned.model, self._events) if pinned.chosen == "as-of" else None
+            if other is not None and other.due:
+                return other.why
+            changed = set(pinned.restated) ^ set(found.restated)
             names = sorted({name.partition("@")[0] for name in changed})
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             return f"restated input: {', '.join(names[:3])}{more}" if names else "published, and forced"

@@ -78,7 +78,7 @@ def test_partitions_that_a_named_version_was_trained_on_are_refused_by_name(proj
         planned(project, date(2025, 1, 1), date(2025, 1, 2))
 
 
-def test_what_a_taken_back_version_scored_is_told(project: Project, tmp_path):
+def test_what_a_taken_back_version_scored_is_due_for_who_came_back_and_told(project: Project, tmp_path):
     mine = project.copy(tmp_path / "project")
     ledger = mine.lake.ledger(NAME)
     first = LedgerEvent.from_dict(ledger.events()[0])
@@ -95,12 +95,8 @@ def test_what_a_taken_back_version_scored_is_told(project: Project, tmp_path):
     )
     ledger.append(back.to_dict(), expected=1)
     found = told(planned(mine, date(2024, 2, 2), date(2024, 2, 2)))["2024-02-02"]
-    mine_version = first.candidate.version
-    assert found == (
-        False,
-        f"rolled-back model: version {mine_version} scored it, version 99 is its champion",
-        mine_version,
-    )
+    scored = first.candidate.version
+    assert found == (True, f"rolled-back model: version {scored} scored it, version 99 repairs it", 99)
 
 
 def test_the_command_shows_runs_of_days_that_stand_alike(project: Project):

@@ -7,16 +7,19 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.__main__ import main
+from tasks.domain.run import RunRef
 from tasks.errors import NotFoundError, SupersededError
 from tasks.line import read_events
+from tasks.plan import due_scores
 from tasks.registry import open_registry
+from tasks.rollback import rollback
 from tasks.settings import load_pipeline
 from tests.support.pipelines import deliver
 from tests.support.project import Project, ended, with_settings
@@ -80,6 +83,24 @@ def scored(project: Project) -> dict[str, int]:
     return found
 
 
+def rolled_back(project: Project, *, repair: bool) -> None:
+    """The ledger's part of a rollback alone, as one that is interrupted leaves it."""
+    spec = load_pipeline(project.settings.config, NAME)
+    rollback(spec=spec, why=WHY, lake=project.lake, run=RunRef("test"), repair=repair)
+
+
+def live_due(project: Project) -> list[str]:
+    """The days that a wake-up at noon of the fifth would have scored, were they live."""
+    files = [project.settings.config / "sources" / name / "source.yaml" for name in ("orders", "arrivals")]
+    texts = [file.read_text() for file in files]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text.replace("history: 2025-01-01", "history: 2024-02-01"))
+    live = load_pipeline(project.settings.config, NAME)
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    return [one.key for one in due_scores(spec=live, lake=project.lake, now=datetime(2024, 2, 5, 17, tzinfo=UTC))]
+
+
 def events(project: Project) -> list:
     return read_events(load_pipeline(project.settings.config, NAME), project.lake)
 
@@ -113,9 +134,6 @@ def test_a_rollback_moves_the_pointer_at_once_and_lists_the_bad_versions_days(ba
 
 
 def test_the_ledgers_part_of_a_rollback_takes_less_than_a_second(bad):
-    from tasks.domain.run import RunRef
-    from tasks.rollback import rollback
-
     project, good, worse, _ = bad
     spec, lake = load_pipeline(project.settings.config, NAME), project.lake
     began = time.perf_counter()
@@ -174,6 +192,45 @@ def test_a_repair_that_was_killed_is_finished_by_the_same_command(bad, target: s
     assert (code, result["resumed"], tuple(result["repaired"])) == (0, True, BAD_DAYS)
     assert set(scored(project).values()) == {good}
     assert len(events(project)) == 3 and project.version(PREDICTIONS) == version + 1
+
+
+def test_a_repair_that_died_before_it_scored_is_due_and_finished_by_a_run_of_its_days(bad, tmp_path):
+    project, good, worse, call = bad
+    days = "2024-02-02..2024-02-05"
+    program = ["-m", "tests.support.killed_step", "tasks.lake.ledger:Ledger.append", "after", "1"]
+    killed = project.start("rollback", NAME, "--why", WHY, "--repair", program=program)
+    assert ended(killed).code == -signal.SIGKILL and scored(project)[BAD_DAYS[0]] == worse
+    twin = project.copy(tmp_path / "twin")
+    assert twin.command("rollback", NAME, "--why", WHY, "--repair").code == 0
+
+    def due() -> dict[str, tuple[str, int]]:
+        _, planned, _ = call("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-05")
+        return {one["key"]: (one["why"], one["version"]) for one in planned["partitions"] if one["due"]}
+
+    why = f"rolled-back model: version {worse} scored it, version {good} repairs it"
+    assert due() == dict.fromkeys(BAD_DAYS, (why, good))
+    assert live_due(project) == list(BAD_DAYS)
+    ran = project.run("score", NAME, days)
+    assert [(one.key, one.model_version) for one in ran.partitions] == [(day, good) for day in BAD_DAYS]
+    assert project.rows(PREDICTIONS) == twin.rows(PREDICTIONS)
+    assert {key: entry.meta for key, entry in project.table(PREDICTIONS).entries().items()} == {
+        key: entry.meta for key, entry in twin.table(PREDICTIONS).entries().items()
+    }
+    version = project.version(PREDICTIONS)
+    assert due() == {} and live_due(project) == []
+    assert call("run", "score", NAME, days)[0] == 0 and project.version(PREDICTIONS) == version
+
+
+def test_what_a_repair_left_and_somebody_chose_by_hand_is_not_due(bad):
+    project, good, worse, call = bad
+    project.run("score", NAME, BAD_DAYS[0], model=worse, force=True)
+    rolled_back(project, repair=True)
+    _, planned, _ = call("plan", NAME, "--from", BAD_DAYS[0], "--to", BAD_DAYS[1])
+    assert [(one["key"], one["due"]) for one in planned["partitions"]] == list(
+        zip(BAD_DAYS, (False, True), strict=True)
+    )
+    assert planned["partitions"][0]["why"] == f"published, by version {worse}, as it was asked for"
+    assert live_due(project) == list(BAD_DAYS[1:])
 
 
 def test_days_that_cannot_be_scored_again_are_left_and_told(bad):
