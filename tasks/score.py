@@ -112,7 +112,8 @@ def _still_championed(spec: PipelineSpec, pin: PinResult, lake: Lake) -> list[Ke
     A model that was chosen otherwise stays what was asked for.
 
     A promotion that comes after the commit sees what is published, and takes effect after it.
-    Limitation: one that read the predictions before the commit and is recorded after this check is not seen.
+    Limitation: one that read the predictions before the commit and is recorded after this check is not seen; the
+    partition is published and due again, see `tasks.domain.published`.
     """
     events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
     still = [

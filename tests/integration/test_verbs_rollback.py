@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from tasks.__main__ import main
+from tasks.appoint import appoint
 from tasks.domain.run import RunRef
 from tasks.errors import NotFoundError, SupersededError
+from tasks.lake.delta import Snapshot
 from tasks.line import read_events
 from tasks.plan import due_scores
 from tasks.registry import open_registry
@@ -395,6 +397,49 @@ def test_a_pin_of_the_bad_version_from_before_the_rollback_publishes_nothing_unl
         project.run("score", NAME, "2024-02-06", given={"pin": as_of})
     assert project.run("score", NAME, "2024-02-06", given={"pin": named}).partitions[0].status == "published"
     assert scored(project)["2024-02-06"] == worse
+
+
+def within_the_commit(monkeypatch: pytest.MonkeyPatch, decide: Callable[[], Any]) -> None:
+    """Has somebody decide after the score's last look at the ledger, before its predictions are committed."""
+    commit, once = Snapshot.commit, [decide]
+
+    def late(self: Snapshot, *words: Any, **facts: Any) -> Any:
+        if self.uri.endswith(PREDICTIONS) and once:
+            once.pop()()
+        return commit(self, *words, **facts)
+
+    monkeypatch.setattr(Snapshot, "commit", late)
+
+
+def test_a_day_whose_champion_changed_within_its_commit_is_due_and_a_run_puts_it_right(bad, tmp_path, monkeypatch):
+    project, good, worse, call = bad
+    twin = project.copy(tmp_path / "twin")
+
+    def promote(one: Project) -> None:
+        spec = load_pipeline(one.settings.config, NAME)
+        appoint(spec=spec, version=good, why="it is better", lake=one.lake, run=RunRef("test"))
+
+    promote(twin)
+    twin.run("score", NAME, "2024-02-06")
+    within_the_commit(monkeypatch, lambda: promote(project))
+    assert project.run("score", NAME, "2024-02-06").partitions[0].model_version == worse
+    _, planned, _ = call("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-06")
+    assert [(one["key"], one["why"], one["version"]) for one in planned["partitions"] if one["due"]] == [
+        ("2024-02-06", f"version {good} became its champion while version {worse} scored it", good)
+    ]
+    project.run("score", NAME, "2024-02-02..2024-02-06")
+    assert scored(project)["2024-02-06"] == good and project.rows(PREDICTIONS) == twin.rows(PREDICTIONS)
+    assert project.run("pin", NAME, "2024-02-02..2024-02-06").partitions == ()
+
+
+def test_a_rollback_without_repair_within_a_commit_leaves_the_day_until_a_repair(bad, monkeypatch):
+    project, good, worse, call = bad
+    within_the_commit(monkeypatch, lambda: rolled_back(project, repair=False))
+    project.run("score", NAME, "2024-02-06")
+    (skipped,) = project.run("pin", NAME, "2024-02-06").skipped
+    assert skipped.reason == f"rolled-back model: version {worse} scored it, and was rolled back without repair"
+    _, result, _ = call("rollback", NAME, "--why", WHY, "--repair")
+    assert tuple(result["repaired"]) == (*BAD_DAYS, "2024-02-06") and set(scored(project).values()) == {good}
 
 
 def test_who_comes_back_may_be_named_and_what_is_unclear_is_refused(bad):
