@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.command import output
 from tasks.domain.partition import instant, iso
 from tasks.domain.promotion import LedgerEvent, ModelRef, deciding
+from tasks.domain.published import Published
 from tasks.domain.reigns import reigns
 from tasks.errors import (
     NotReadyError,
@@ -25,7 +26,7 @@ from tasks.errors import (
 if TYPE_CHECKING:
     from tasks.command.steps import Steps
     from tasks.domain.leaks import LeaksResult
-    from tasks.domain.results import RollbackResult
+    from tasks.domain.results import Data, RollbackResult
     from tasks.domain.spec import PipelineSpec
     from tasks.lake import Lake
 
@@ -109,9 +110,9 @@ def rollback(options: argparse.Namespace) -> int:
         reasons = _score_again(steps, spec, lake, wanted)
         still = to_repair(spec, result.version, events, lake)
         left = tuple((key, reasons.get(key, "another run was at it")) for key in still)
-        result = replace(
-            result, repaired=tuple(key for key in wanted if key not in set(still)), left=tuple(_skipped(left))
-        )
+        repaired = tuple(key for key in wanted if key not in set(still))
+        corrected = _by_data(spec, lake, repaired).get("corrected", ())
+        result = replace(result, repaired=repaired, corrected=tuple(corrected), left=tuple(_skipped(left)))
     output.emit(result.to_dict(), _report(spec, result), as_json=options.json)
     return 1 if result.left else 0
 
@@ -137,18 +138,34 @@ def _check(steps: Steps, spec: PipelineSpec, lake: Lake, despite: bool) -> Calla
 
 
 def _score_again(steps: Steps, spec: PipelineSpec, lake: Lake, keys: Sequence[str]) -> dict[str, str]:
-    """Score partitions with their champions of now, as `millrace run score --force` does; why some were left out."""
-    if not keys:
-        return {}
-    with output.progress(f"repair {spec.pipeline}") as show:
-        steps.progress = show
-        try:
-            found: Any = steps.scoring("score", spec, lake, [spec.partition(key) for key in keys])
-        except NotReadyError as error:
-            return dict.fromkeys(keys, f"waits for {', '.join(error.missing)}")
-        except SupersededError as error:  # who was first has scored them with their champions, as this would have
-            return dict.fromkeys(keys, error.message)
-    return {one.key: one.reason for one in found.skipped}
+    """Score partitions with their champions of now, as `millrace run score --force` does; why some were left out.
+
+    Each from the data that it was published from, so that no correction is lost.
+    """
+    reasons: dict[str, str] = {}
+    for data, some in _by_data(spec, lake, keys).items():
+        with output.progress(f"repair {spec.pipeline} ({data} data)") as show:
+            steps.progress, steps.data = show, data
+            try:
+                found: Any = steps.scoring("score", spec, lake, [spec.partition(key) for key in some])
+            except NotReadyError as error:
+                reasons |= dict.fromkeys(some, f"waits for {', '.join(error.missing)}")
+            except SupersededError as error:  # who was first has scored them with their champions, as this would have
+                reasons |= dict.fromkeys(some, error.message)
+            else:
+                reasons |= {one.key: one.reason for one in found.skipped}
+    return reasons
+
+
+def _by_data(spec: PipelineSpec, lake: Lake, keys: Sequence[str]) -> dict[Data, list[str]]:
+    """Published partitions, by what they were published from."""
+    from tasks.line import published
+
+    entries = published(spec, lake) if keys else {}
+    found: dict[Data, list[str]] = {}
+    for key in keys:
+        found.setdefault(Published.of(entries[key].meta).data, []).append(key)
+    return found
 
 
 def _projected(spec: PipelineSpec, events: Sequence[LedgerEvent], steps: Steps) -> str:
@@ -184,6 +201,8 @@ def _report(spec: PipelineSpec, result: RollbackResult) -> str:
     ]
     if result.repair:
         lines.append(f"scored again: {', '.join(result.repaired) or 'none'}")
+        if result.corrected:
+            lines.append(f"of these from corrected data, as before: {', '.join(result.corrected)}")
     elif result.scored:
         lines.append("they stay as they are; with --repair they are scored again")
     lines += [f"left: {one.key}: {one.reason}" for one in result.left]

@@ -263,6 +263,8 @@ class RollbackResult(Result):
     """Whether an earlier call recorded it, so that this one only finishes what is left."""
     repaired: tuple[str, ...] = ()
     """Of these, what is scored again and published."""
+    corrected: tuple[str, ...] = ()
+    """Of the repaired, those from corrected data: they were published from it, and keep it."""
     left: tuple[Skipped, ...] = ()
     """What a repair could not score again, and why."""
     alias: str = ""

@@ -235,6 +235,34 @@ def test_what_a_repair_left_and_somebody_chose_by_hand_is_not_due(bad):
     assert live_due(project) == list(BAD_DAYS[1:])
 
 
+def test_a_repair_scores_each_day_from_the_data_that_it_was_published_from_and_says_so(bad, tmp_path, capsys):
+    project, good, worse, call = bad
+    restated = BAD_DAYS[1]
+    file = project.incoming / "orders" / f"{restated}.csv"
+    header, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([header, f"{first.rpartition(',')[0]},899.5", *others[:-1]]) + "\n")
+    project.load({"orders": restated})
+    project.run("score", NAME, restated, data="corrected")
+    rolled_back(project, repair=True)
+    twin = project.copy(tmp_path / "twin")
+    # a run on as-known data leaves the corrected day alone, and says what scores it
+    (due,) = project.run("pin", NAME, "..".join(BAD_DAYS)).partitions
+    (left,) = project.run("pin", NAME, "..".join(BAD_DAYS)).skipped
+    assert (due.key, left.key) == BAD_DAYS and left.reason.endswith("repairs it, with --data corrected")
+    assert live_due(project) == list(BAD_DAYS[:1])
+    twin.run("score", NAME, BAD_DAYS[0])
+    twin.run("score", NAME, restated, data="corrected")
+    assert main(["rollback", NAME, "--why", WHY, "--repair"]) == 0
+    told = capsys.readouterr().out
+    assert f"scored again: {', '.join(BAD_DAYS)}" in told
+    assert f"of these from corrected data, as before: {restated}\n" in told
+    meta = project.entry(PREDICTIONS, restated).meta
+    assert (meta["data"], meta["restated"], meta["model_version"]) == ("corrected", [f"orders/{restated}@2"], good)
+    assert "data" not in project.entry(PREDICTIONS, BAD_DAYS[0]).meta
+    assert len(project.rows(PREDICTIONS, (restated,))) == 39 and project.rows(PREDICTIONS) == twin.rows(PREDICTIONS)
+    assert project.run("pin", NAME, "..".join(BAD_DAYS)).partitions == ()
+
+
 def test_days_that_cannot_be_scored_again_are_left_and_told(bad):
     project, good, worse, call = bad
     file = project.settings.config / "pipelines" / NAME / "pipeline.yaml"
