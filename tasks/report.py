@@ -1,14 +1,16 @@
 """Realised performance: what was published against what came true, and against three simpler policies.
 
 The same labelled rows judge every policy: the gated line (the published predictions), always-refit (each
-training's model from the moment it could score), the first champion frozen, and its constant. Intervals resample
-whole partitions, since rows of a day hang together.
+training's model from the moment it could score), the first champion frozen, and its constant. Partitions that
+one of these models was trained on are left out for all of them, and counted. Intervals resample whole partitions,
+since rows of a day hang together.
 
 Limitation: labels and scores of the whole range are held, about 60 bytes a row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +25,7 @@ from tasks.errors import TrainingError, UsageError
 from tasks.lake import Lake
 from tasks.lake.deliveries import deliveries
 from tasks.lake.versions import load_version
+from tasks.line import trained_on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +43,13 @@ class Policies:
     Attributes:
         published: partition key -> version that scored it.
         refit, frozen: partition key -> the model of that policy.
+        in_sample: the model that was trained on them -> number of published partitions that are left out of the others.
     """
 
     published: dict[str, int]
     refit: dict[str, ModelRef]
     frozen: dict[str, ModelRef]
+    in_sample: dict[str, int]
 
     @property
     def views(self) -> dict[str, list[str]]:
@@ -80,11 +85,29 @@ def policies(*, spec: PipelineSpec, wanted: Sequence[Partition], lake: Lake) -> 
     for one in published:
         earlier = [model for moment, model in trained if moment <= spec.as_of.at(one)]
         refit[one.key] = earlier[-1] if earlier else first
-    return Policies(
-        {one.key: entries[one.key,].meta["model_version"] for one in published},
-        refit,
-        {one.key: first for one in published},
-    )
+    frozen = {one.key: first for one in published}
+    versions = {one.key: entries[one.key,].meta["model_version"] for one in published}
+    left = _in_sample(spec, published, {"published": versions, **_numbers(refit=refit, frozen=frozen)}, lake)
+    kept = ({key: value for key, value in each.items() if key not in left} for each in (versions, refit, frozen))
+    return Policies(*kept, dict(Counter(left.values())))
+
+
+def _numbers(**policies: dict[str, ModelRef]) -> dict[str, dict[str, int]]:
+    return {name: {key: model.version for key, model in models.items()} for name, models in policies.items()}
+
+
+def _in_sample(
+    spec: PipelineSpec, published: Sequence[Partition], policies: dict[str, dict[str, int]], lake: Lake
+) -> dict[str, str]:
+    """Key of each partition that a policy's model was trained on -> which one; the first policy is named."""
+    numbers = {number for versions in policies.values() for number in versions.values()}
+    known = {number: load_version(lake, spec.line, number) for number in sorted(numbers)}
+    found: dict[str, str] = {}
+    for policy, versions in policies.items():
+        for one in published:
+            if one.key not in found and trained_on(spec, known[versions[one.key]], one):
+                found[one.key] = f"version {versions[one.key]} ({policy})"
+    return found
 
 
 def report(
@@ -122,7 +145,8 @@ def report(
         confidence=spec.gate.confidence,
         first=wanted[0].key,
         last=wanted[-1].key,
-        published=len(chosen.published),
+        published=len(chosen.published) + sum(chosen.in_sample.values()),
+        in_sample=chosen.in_sample,
         unlabelled=judge.dropped,
         months=tuple(months),
         versions=tuple(versions),

@@ -110,11 +110,18 @@ def _published(one: Published) -> list[str]:
             "when": one.recorded_at,
             "by": f"{one.actor or 'unknown'}, run {one.run_id}, attempt {one.attempt}",
             "known as of": cut,
+            "model": _chosen(one),
             "came late": ", ".join(one.late) or "nothing",
             "history": "thin: the lookback reaches back before the first delivery" if one.thin else "whole",
             "population": f"{one.driving} came = {one.rows} scored + {one.quarantined} quarantined{gone}",
         }
     )
+
+
+def _chosen(one: Published) -> str:
+    how = {"as-of": "champion at this as_of", "champion": "by hand, as the newest champion", "named": "named by hand"}
+    mark = "; IN SAMPLE: it was trained on this partition" if one.in_sample else ""
+    return f"version {one.model_version}, {how[one.chosen]}{mark}"
 
 
 def _model(one: Trained) -> list[str]:

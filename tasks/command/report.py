@@ -50,15 +50,23 @@ def report(steps: Steps, pipeline: str, first: date, last: date) -> ReportResult
 def text(result: ReportResult) -> str:
     """Tables for a person: the metric with its interval, and the gated line's lead over the simpler policies."""
     lines = [
-        f"{result.line}, {result.first} to {result.last}: {result.metric} of {result.published} published partitions",
+        f"{result.line}, {result.first} to {result.last}: {result.metric} of {_judged(result)} published partitions",
         f"(in brackets intervals at {result.confidence:.0%} that resample whole partitions; gain: of the gated line over the other)",
     ]
     for periods in (result.months, result.versions, (result.total,) if result.total else ()):
         if periods:
             lines += ["", _table(periods)]
+    if result.in_sample:
+        models = ", ".join(f"{count} of {who}" for who, count in result.in_sample.items())
+        lines += ["", f"left out for every policy, in sample: partitions that a model was trained on, {models}"]
     if result.unlabelled:
         lines += ["", "without a label: " + ", ".join(f"{count} {why}" for why, count in result.unlabelled.items())]
     return "\n".join(lines)
+
+
+def _judged(result: ReportResult) -> str:
+    left_out = sum(result.in_sample.values())
+    return f"{result.published - left_out} of {result.published}" if left_out else str(result.published)
 
 
 def _table(periods: tuple[Period, ...]) -> str:

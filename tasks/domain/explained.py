@@ -16,6 +16,9 @@ class Published:
         table, version: the predictions.
         recorded_at: wall clock, ISO-8601 UTC.
         as_of: the partition's knowledge cut; `cut` is that of the model's view, the same unless the spec's has changed.
+        model_version, chosen: the version that scored; `as-of` where it was the champion at as_of, `champion` or `named`
+            where it was chosen by hand.
+        in_sample: whether it was trained on the partition, as the caller insisted.
         late: deliveries that came after the cut and were awaited, as `source/partition`.
         thin: whether the lookback reached back before the first delivery.
         driving, rows, quarantined: driving rows that came, of which so many were scored, so many quarantined.
@@ -30,6 +33,9 @@ class Published:
     recorded_at: str
     as_of: str
     cut: str
+    model_version: int
+    chosen: str
+    in_sample: bool
     late: tuple[str, ...]
     thin: bool
     driving: int

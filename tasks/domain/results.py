@@ -368,6 +368,8 @@ class ReportResult(Result):
     last: str
     published: int
     """Partitions of the range that are published."""
+    in_sample: dict[str, int]
+    """Of these, what no policy is judged by: `version 3 (frozen)`, the model that was trained on them -> partitions."""
     unlabelled: dict[str, int]
     """Rows without a usable label, by reason."""
     months: tuple[Period, ...]
