@@ -1,7 +1,8 @@
 """Realised performance: what was published against what came true, and against three simpler policies.
 
 The same labelled rows judge every policy: the gated line (the published predictions), always-refit (each
-training's model from the moment it could score), the first champion frozen, and its constant. Partitions that
+training's model from the moment it could score), the first champion frozen, and its constant; where no version
+was ever champion, there is nothing to compare with. Partitions that
 one of these models was trained on are left out for all of them, and counted. Intervals resample whole partitions,
 since rows of a day hang together.
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-POLICIES = ("gated", "refit", "frozen", "constant")
 REPEATS = 1000
 """Bootstrap repeats, as of the gate."""
 
@@ -42,7 +42,7 @@ class Policies:
 
     Attributes:
         published: partition key -> version that scored it.
-        refit, frozen: partition key -> the model of that policy.
+        refit, frozen: partition key -> the model of that policy; empty where no version was ever champion.
         in_sample: the model that was trained on them -> number of published partitions that are left out of the others.
     """
 
@@ -76,16 +76,16 @@ def policies(*, spec: PipelineSpec, wanted: Sequence[Partition], lake: Lake) -> 
             hint=f"`millrace backfill {spec.pipeline}` or `millrace backtest {spec.pipeline}` publishes some",
         )
     events = [LedgerEvent.from_dict(event) for event in lake.ledger(spec.line).events()]
-    first = next(event.to_model for event in events if event.to_model)
+    first = next((event.to_model for event in events if event.to_model), None)
     newest = {event.training: event.candidate for event in events if event.training}
     trained = sorted(
         ((spec.effective_from(spec.training(key)), model) for key, model in newest.items()), key=lambda one: one[0]
     )
-    refit = {}
-    for one in published:
+    refit, frozen = {}, {}
+    for one in published if first else ():
         earlier = [model for moment, model in trained if moment <= spec.as_of.at(one)]
         refit[one.key] = earlier[-1] if earlier else first
-    frozen = {one.key: first for one in published}
+        frozen[one.key] = first
     versions = {one.key: entries[one.key,].meta["model_version"] for one in published}
     left = _in_sample(spec, published, {"published": versions, **_numbers(refit=refit, frozen=frozen)}, lake)
     kept = ({key: value for key, value in each.items() if key not in left} for each in (versions, refit, frozen))
@@ -105,8 +105,9 @@ def _in_sample(
     found: dict[str, str] = {}
     for policy, versions in policies.items():
         for one in published:
-            if one.key not in found and trained_on(spec, known[versions[one.key]], one):
-                found[one.key] = f"version {versions[one.key]} ({policy})"
+            number = versions.get(one.key)
+            if number is not None and one.key not in found and trained_on(spec, known[number], one):
+                found[one.key] = f"version {number} ({policy})"
     return found
 
 
@@ -193,7 +194,7 @@ def _joined(parts: Sequence[_Rows]) -> _Rows | None:
         return None
     return _Rows(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("label", "block", "version")),
-        {name: np.concatenate([part.scores[name] for part in parts]) for name in POLICIES},
+        {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
     )
 
 
@@ -240,6 +241,8 @@ class _Judge:
         block = table["partition_key"].to_numpy(zero_copy_only=False)
         gated = np.asarray(table[column].to_pylist() if self._several else table[column].to_numpy(), dtype="float64")
         scores = {"gated": gated}
+        if not self.chosen.frozen:
+            return _Rows(table["label"].to_numpy(), block, table["model_version"].to_numpy(), scores, name)
         for policy in ("refit", "frozen"):
             scores[policy] = self._policy(getattr(self.chosen, policy), table, block, gated, labels)
         constant = np.asarray(
@@ -322,7 +325,7 @@ class _Judge:
 def _period(spec: PipelineSpec, rows: _Rows, name: str) -> Period:
     import numpy as np
 
-    found = tuple(_performance(spec, rows, policy) for policy in POLICIES)
+    found = tuple(_performance(spec, rows, policy) for policy in rows.scores)
     return Period(name, len(np.unique(rows.block)), len(rows.label), tuple(sorted(set(rows.version.tolist()))), found)
 
 

@@ -56,6 +56,8 @@ def text(result: ReportResult) -> str:
     for periods in (result.months, result.versions, (result.total,) if result.total else ()):
         if periods:
             lines += ["", _table(periods)]
+    if result.total and len(result.total.policies) == 1:
+        lines += ["", "no version was ever champion: there is no policy to compare with"]
     if result.in_sample:
         models = ", ".join(f"{count} of {who}" for who, count in result.in_sample.items())
         lines += ["", f"left out for every policy, in sample: partitions that a model was trained on, {models}"]

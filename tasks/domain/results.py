@@ -354,6 +354,7 @@ class Period(Result):
     versions: tuple[int, ...]
     """That scored the published predictions."""
     policies: tuple[Performance, ...]
+    """Gated alone where no version was ever champion."""
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,16 @@ def test_why_says_who_chose_the_version_and_whether_it_was_trained_on_the_day(
     found = why(spec=spec, partition=spec.partition(day), entity=entity, lake=named.project.lake, threads=1)
     assert found.published.in_sample is in_sample
     assert how.format(named.first) in why_report(found)
+
+
+def test_without_any_champion_what_a_named_version_published_is_judged_alone(
+    named: Named, tmp_path_factory: pytest.TempPathFactory
+):
+    project = named.project.copy(tmp_path_factory.mktemp("nobody") / "project")
+    for one in list(project.lake.objects.list(f"ledger/{NAME}/")):
+        project.lake.objects.delete(one.key)
+    found = judged(project)
+    assert found.in_sample == {f"version {named.first} (published)": 2}
+    assert [one.policy for one in found.total.policies] == ["gated"] and found.total.partitions == 6
+    assert [one.name for one in found.versions] == [f"version {named.first}", f"version {named.second}"]
+    assert "no version was ever champion" in text(found)
