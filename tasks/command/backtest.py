@@ -21,6 +21,7 @@ from tasks.domain.spec import PipelineSpec, line_of
 from tasks.domain.training import training_window
 from tasks.errors import TrainingError, UsageError
 from tasks.lake import Lake, open_lake
+from tasks.pin import WAITS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
@@ -37,7 +38,7 @@ def backtest(
 
     Raises:
         UsageError: no partition, one that is still to come, another backtest of this name, or a main line in use.
-        NotReadyError: an input of the range was not ingested.
+        NotReadyError: an input of a training, or of all partitions between two of them, was not ingested.
     """
     lake = open_lake(steps.settings)
     spec = steps.spec(pipeline)
@@ -52,11 +53,20 @@ def backtest(
     return _walk(steps, spec, wanted, name if not bootstrap else None)
 
 
+def waiting(result: BacktestResult) -> list[str]:
+    """Keys of the partitions that were left since their inputs are still expected."""
+    return [one.key for one in result.skipped if one.reason.startswith(WAITS)]
+
+
 def text(result: BacktestResult, first: date, last: date) -> str:
     """What was done, and the command that reports on it."""
     rows = [(one.training, one.verdict or "not trained", one.champion or "-") for one in result.trainings]
     lines = [table(("training", "verdict", "champion after it"), rows), ""]
     lines += [f"{one.key}: {one.reason}" for one in result.skipped if not one.reason.startswith("published")]
+    if left := waiting(result):
+        lines.append(
+            f"not done: {len(left)} of {result.partitions} partitions wait; the same command goes on from here"
+        )
     of = "" if result.backtest is None else f" --backtest {result.backtest}"
     lines += [
         f"{result.published} of {result.partitions} partitions published now, in {result.seconds:.0f} s",

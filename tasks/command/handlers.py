@@ -274,7 +274,7 @@ def backfill(options: argparse.Namespace) -> int:
 
 def backtest(options: argparse.Namespace) -> int:
     from tasks.command.backtest import backtest as walk_forward
-    from tasks.command.backtest import text
+    from tasks.command.backtest import text, waiting
     from tasks.command.names import known_pipeline
     from tasks.command.steps import Steps
 
@@ -285,7 +285,7 @@ def backtest(options: argparse.Namespace) -> int:
         steps, options.pipeline, options.first, options.last, name=options.name, bootstrap=options.bootstrap
     )
     output.emit(result.to_dict(), text(result, options.first, options.last), as_json=options.json)
-    return 0
+    return 1 if waiting(result) else 0
 
 
 def report(options: argparse.Namespace) -> int:

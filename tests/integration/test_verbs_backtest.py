@@ -140,6 +140,18 @@ def test_a_backtest_that_was_killed_goes_on_to_the_same_tables(walked: Walked, l
     assert [plain(one) for one in events(project, line)] == [plain(one) for one in events(walked.project)]
 
 
+def test_a_backtest_with_a_day_that_waits_is_not_done_and_ends_as_run_score_does(loaded: Project, tmp_path: Path):
+    project = loaded.copy(tmp_path / "project")
+    # the orders of the 15th never came
+    words = ("backtest", "late_orders", "--from", "2024-02-13", "--to", "2024-02-15", "--name", "waits")
+    ended_with = project.command(*words)
+    scored = project.command("run", "score", "late_orders", "2024-02-13..2024-02-15")
+    assert (ended_with.code, scored.code) == (1, 1), ended_with.err
+    told = [line for line in scored.err.splitlines() if "waits for" in line]
+    assert told and all(line in ended_with.err.splitlines() for line in told)
+    assert "not done: 1 of 3 partitions wait; the same command goes on from here" in ended_with.out
+
+
 def plain(event: LedgerEvent) -> tuple:
     return event.verdict, event.training, event.candidate.digest, event.effective_from, event.to_model.digest
 
