@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from tasks.domain.blocks import blocks as blocks_of_rows
 from tasks.domain.evidence import POWER, WORST, Cost, DeLong, Evidence, Guarded, SliceGain, decide
 from tasks.domain.partition import partitions
 from tasks.domain.results import EvaluateResult, FeaturizeResult, TrainingPin, TrainResult
@@ -50,6 +51,8 @@ def evaluate(
     Raises:
         TrainingError: the holdout has no labelled row, or the champion was trained on part of it.
     """
+    import numpy as np
+
     from tasks.compute.calibration import calibration
     from tasks.compute.delong import delong
     from tasks.compute.metrics import metric, paired_block_bootstrap, smallest_effect
@@ -66,7 +69,8 @@ def evaluate(
     y = mine["label"].to_numpy()
     ours, cost = _scores(mine, challenger, lake, threads)
     theirs, champions_cost = _baseline(spec, pin, mine, challenger, champion, holdout, lake, threads)
-    blocks = mine["partition_key"].to_numpy(zero_copy_only=False)
+    keys = mine["partition_key"].to_pylist()
+    blocks = np.array(blocks_of_rows(spec, keys), dtype=object)
     name, confidence = spec.gate.metric, spec.gate.confidence
     gain = paired_block_bootstrap(
         name, y, ours, theirs, blocks, repeats=REPEATS, confidence=confidence, seed=spec.train.seed
@@ -84,7 +88,7 @@ def evaluate(
         high=float(gain.high),
         confidence=confidence,
         rows=int(mine.num_rows),
-        partitions=len(set(blocks)),
+        partitions=len(set(keys)),
         holdout=pin.holdout,
         smallest_effect=_rounded(smallest_effect(gain, power=POWER)),
         delong=DeLong(*(_rounded(one) for one in (rows_alone.low, rows_alone.high, rows_alone.p)))
@@ -100,6 +104,7 @@ def evaluate(
         "training": pin.training,
         "challenger": trained.model.version,
         "evidence": evidence.to_dict(),
+        "blocks": gain.blocks,
         "policy": spec.gate.model_dump(mode="json"),
         "snapshots": pin.snapshots | features.versions,
         "calibration": {"challenger": asdict(reliable), "baseline": asdict(champions)},

@@ -3,8 +3,8 @@
 The same labelled rows judge every policy: the gated line (the published predictions), always-refit (each
 training's model from the moment it could score), the first champion frozen, and its constant; where no version
 was ever champion, there is nothing to compare with. Partitions that
-one of these models was trained on are left out for all of them, and counted. Intervals resample whole partitions,
-since rows of a day hang together.
+one of these models was trained on are left out for all of them, and counted. Intervals resample whole days, or
+partitions where those are longer, since rows of a day hang together.
 
 Limitation: labels and scores of the whole range are held, about 60 bytes a row.
 """
@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks.domain import cut, tables
+from tasks.domain.blocks import blocks
 from tasks.domain.partition import Partition
 from tasks.domain.promotion import LedgerEvent, ModelRef
 from tasks.domain.results import FeaturizeResult, Performance, Period, ReportResult
@@ -170,13 +171,15 @@ class _Rows:
 
     Attributes:
         label: as the metric wants it.
-        block: partition key.
+        partition: its key.
+        block: what is resampled as one.
         version: that scored the published prediction.
         scores: policy -> predictions, shape (rows,) or (rows, classes).
         month: the month's name; empty for several.
     """
 
     label: np.ndarray
+    partition: np.ndarray
     block: np.ndarray
     version: np.ndarray
     scores: dict[str, np.ndarray]
@@ -184,7 +187,7 @@ class _Rows:
 
     def of(self, mask: np.ndarray) -> _Rows:
         scores = {name: values[mask] for name, values in self.scores.items()}
-        return _Rows(self.label[mask], self.block[mask], self.version[mask], scores)
+        return _Rows(self.label[mask], self.partition[mask], self.block[mask], self.version[mask], scores)
 
 
 def _joined(parts: Sequence[_Rows]) -> _Rows | None:
@@ -193,7 +196,10 @@ def _joined(parts: Sequence[_Rows]) -> _Rows | None:
     if not parts:
         return None
     return _Rows(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("label", "block", "version")),
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("label", "partition", "block", "version")
+        ),
         {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
     )
 
@@ -238,23 +244,25 @@ class _Judge:
         for reason, count in found.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         table = found.table
-        block = table["partition_key"].to_numpy(zero_copy_only=False)
+        partition = table["partition_key"].to_numpy(zero_copy_only=False)
+        block = np.array(blocks(self.spec, partition.tolist()), dtype=object)
+        given = table["label"].to_numpy(), partition, block, table["model_version"].to_numpy()
         gated = np.asarray(table[column].to_pylist() if self._several else table[column].to_numpy(), dtype="float64")
         scores = {"gated": gated}
         if not self.chosen.frozen:
-            return _Rows(table["label"].to_numpy(), block, table["model_version"].to_numpy(), scores, name)
+            return _Rows(*given, scores, name)
         for policy in ("refit", "frozen"):
-            scores[policy] = self._policy(getattr(self.chosen, policy), table, block, gated, labels)
+            scores[policy] = self._policy(getattr(self.chosen, policy), table, partition, gated, labels)
         constant = np.asarray(
             self._descriptor(next(iter(self.chosen.frozen.values())).version)["constant"], dtype="float64"
         )
         scores["constant"] = np.broadcast_to(constant, gated.shape)
-        return _Rows(table["label"].to_numpy(), block, table["model_version"].to_numpy(), scores, name)
+        return _Rows(*given, scores, name)
 
-    def _policy(self, models: dict[str, ModelRef], table: pa.Table, block, gated, labels: pa.Table) -> np.ndarray:
+    def _policy(self, models: dict[str, ModelRef], table: pa.Table, partition, gated, labels: pa.Table) -> np.ndarray:
         """What a policy predicts of the rows; where it agrees with what was published, that."""
         found = gated.copy()
-        keys = dict.fromkeys(block.tolist())
+        keys = dict.fromkeys(partition.tolist())
         by_model: dict[ModelRef, list[str]] = {}
         for key in keys:
             if models[key].version != self.chosen.published[key]:
@@ -263,7 +271,7 @@ class _Judge:
             import numpy as np
             import pyarrow as pa
 
-            mask = np.isin(block, mine)
+            mask = np.isin(partition, mine)
             found[mask] = self._predicted(model, mine, table.filter(pa.array(mask)), labels)
         return found
 
@@ -326,7 +334,9 @@ def _period(spec: PipelineSpec, rows: _Rows, name: str) -> Period:
     import numpy as np
 
     found = tuple(_performance(spec, rows, policy) for policy in rows.scores)
-    return Period(name, len(np.unique(rows.block)), len(rows.label), tuple(sorted(set(rows.version.tolist()))), found)
+    return Period(
+        name, len(np.unique(rows.partition)), len(rows.label), tuple(sorted(set(rows.version.tolist()))), found
+    )
 
 
 def _performance(spec: PipelineSpec, rows: _Rows, policy: str) -> Performance:

@@ -51,7 +51,7 @@ def text(result: ReportResult) -> str:
     """Tables for a person: the metric with its interval, and the gated line's lead over the simpler policies."""
     lines = [
         f"{result.line}, {result.first} to {result.last}: {result.metric} of {_judged(result)} published partitions",
-        f"(in brackets intervals at {result.confidence:.0%} that resample whole partitions; gain: of the gated line over the other)",
+        f"(in brackets intervals at {result.confidence:.0%} that resample whole days, or partitions where those are longer; gain: of the gated line over the other)",
     ]
     for periods in (result.months, result.versions, (result.total,) if result.total else ()):
         if periods:

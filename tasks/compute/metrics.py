@@ -88,7 +88,7 @@ def paired_block_bootstrap(
 ) -> Gain:
     """The challenger's gain with its confidence interval, whole blocks resampled.
 
-    Rows of one partition share weather, holidays and queues: resampling rows would take them for
+    Rows of one day share weather, holidays and queues: resampling rows would take them for
     independent and find every difference significant. So blocks are drawn with replacement, the
     same ones for both models, and the interval is that of the percentiles (Efron and Tibshirani,
     An Introduction to the Bootstrap, 1993, chapters 8 and 13).
@@ -96,7 +96,7 @@ def paired_block_bootstrap(
     Args:
         name: the metric.
         y, p_challenger, p_champion: labels and predictions of the same rows, as in `metric`.
-        blocks: partition key of each row, shape (n,).
+        blocks: of each row, shape (n,): what hangs together, see `tasks.domain.blocks`.
         repeats: number of resamples.
         confidence: of the interval, two-sided.
         seed: of the resampling.

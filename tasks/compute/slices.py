@@ -80,7 +80,9 @@ def slice_gains(
                 found.append(Slice(word, len(rows), why=f"{name} has no value on it: its labels are of one class"))
                 continue
             if gain.high >= UNBOUNDED:
-                found.append(Slice(word, len(rows), why="it lies in one partition, or has no value in most draws"))
+                found.append(
+                    Slice(word, len(rows), why="it lies in one day or partition, or has no value in most draws")
+                )
                 continue
             found.append(Slice(word, len(rows), metric(name, y[rows], ours), metric(name, y[rows], theirs), gain))
     return found

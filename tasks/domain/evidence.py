@@ -45,7 +45,7 @@ class Guarded:
     Attributes:
         slice: the guard's column.
         judged: slices with an interval.
-        left_out: slices without one: too few rows, one class, or one partition.
+        left_out: slices without one: too few rows, one class, or one day or partition.
         worst: of those that were judged the WORST whose intervals end lowest, the lowest first.
     """
 
@@ -81,7 +81,8 @@ class Evidence:
         baseline: its value for the champion, or for the best constant when there is none.
         baseline_version: the champion's version, or None for the constant.
         gain: how much better the challenger is (positive is better, whatever the metric's direction).
-        low, high: confidence interval of the gain, by a paired bootstrap over whole partitions.
+        low, high: confidence interval of the gain, by a paired bootstrap over whole days, or partitions
+            where those are longer (`tasks.domain.blocks`).
         confidence: of that interval, two-sided.
         rows, partitions: size of the holdout.
         holdout: first and last partition key.

@@ -327,11 +327,11 @@ class Performance(Result):
     Attributes:
         policy: gated (what was published), refit (each training's model from when it could score), frozen (the
             first champion for ever) or constant (its training data's).
-        value, low, high: the metric, with an interval by whole partitions.
+        value, low, high: the metric, with an interval by whole days, or partitions where those are longer.
         gain, gain_low, gain_high: how much better the gated line is on the same rows; positive is better.
         says: ahead or behind, of the gated line, where that interval says so; else empty.
 
-    None is what the rows don't tell: the AUC of one class, the interval of a single partition.
+    None is what the rows don't tell: the AUC of one class, the interval of a single day.
     """
 
     policy: str

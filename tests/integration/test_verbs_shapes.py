@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tasks.command.check import check
+from tasks.command.report import report
+from tasks.command.steps import Steps
 from tasks.compute.rows import read_rows
 from tasks.domain.partition import span
 from tasks.domain.promotion import LedgerEvent
@@ -107,6 +109,16 @@ def test_slices_of_hours_take_each_ride_from_its_own_hour_of_the_daily_file(ride
     hours = [str(hour) for hour in span("hour", BERLIN, f"{first}..{last}")]
     expected = Counter(zones[row["ride"]] for h in hours for row in rides.rows("sources/receipts/clean", (h, 1)))
     assert {one["value"]: one["rows"] for one in seen["slices"]["zone"]["judged"]} == dict(expected)
+
+
+def test_the_hours_of_a_day_are_one_block_of_the_evidence_and_of_the_report(rides: Project):
+    seen = evidence(rides, "rides")
+    hours = span("hour", BERLIN, "..".join(seen["evidence"]["holdout"]))
+    assert seen["blocks"] == len({hour.local_start.date() for hour in hours}) < seen["evidence"]["partitions"]
+    steps = Steps(rides.settings, RunRef("report"), lambda text: None, lambda done, total: None)
+    found = report(steps, "rides", date(2024, 10, 27), date(2024, 10, 27)).total
+    assert found.partitions > 20  # of a single day, which says nothing of another one
+    assert [(one.gain_low, one.says) for one in found.policies] == [(None, "")] * 4
 
 
 def test_the_evidence_holds_calibration_and_cost_of_regressions_and_of_classes(harvest: Project, rides: Project):

@@ -133,7 +133,7 @@ def test_what_cannot_be_judged_is_listed_with_the_reason():
     (one,) = slice_gains("auc", np.zeros(300), a, b, blocks, pa.array(["x"] * 300), **options)
     assert one.gain is None and one.why == "auc has no value on it: its labels are of one class"
     (one,) = slice_gains("auc", y, a, b, np.zeros(300), pa.array(["x"] * 300), **options)
-    assert one.gain is None and one.why.startswith("it lies in one partition")
+    assert one.gain is None and one.why.startswith("it lies in one day or partition")
 
 
 def test_of_very_many_slices_the_largest_are_judged():
