@@ -37,7 +37,7 @@ def test_the_cheap_parts_run_and_compare_what_is_equal(tmp_path: Path):
     assert "| its AUC | of both plain models | within 0.001 |" in out
     assert "| training task from tables to a model, wall clock (20,000 rows x 3 rounds, 24 features) |" in out
     assert "Great Expectations on pandas" in out and "raw DuckDB SQL" in out and "equi-join" in out
-    assert "plan, the whole process" in out
+    assert "`millrace plan --force`, the whole process" in out
     assert "| data files after `maintain` | partitions that have rows | bounded: 1 × | 1 × | 1 | yes |" in out
     assert (REPOSITORY / "benchmarks" / "RESULTS.md").read_bytes() == before
 
