@@ -23,7 +23,7 @@ from tasks.lake import Entry, Lake
 from tasks.lake.deliveries import deliveries
 from tasks.lake.views import load_view
 from tasks.rollup import Needed, rollup_rows
-from tasks.view import as_viewed
+from tasks.view import as_viewed, sources_read
 
 if TYPE_CHECKING:
     from tasks.sql.slices import SourceRows
@@ -142,6 +142,7 @@ class _Work:
         rollups = {name: Rollup(**one) for name, one in view.get("rollups", {}).items()}
         read = tables_in(view["sql"], among=[*spec.sources, *rollups])
         self.read = [name for name in read if name in spec.sources]
+        self.back = sources_read(view)
         self.rollups = {name: one for name, one in rollups.items() if name in read}
         declared = {name: use.source for name, use in spec.sources.items()}
         self.pieces = {name: Pieces(one, declared) for name, one in self.rollups.items()}
@@ -267,8 +268,13 @@ class _Work:
             "late": [f"{name}/{key}" for name, one in seen.items() for key in one.late],
             "thin": cut.thin(self.spec, partition),
             "inputs": inputs,
-            "reads": {name: _extent(one.revisions) for name, one in seen.items()},
+            "reads": {name: _extent(revisions) for name, revisions in self._read(partition).items()},
         }
+
+    def _read(self, partition: Partition) -> dict[str, tuple[tuple[str, int], ...]]:
+        """The revisions that the features follow from, by source."""
+        seen, own = self.seen[partition.key], {self.spec.driver.name: self._driving(partition)}
+        return own | {name: one.revisions for name, one in seen.items() if name in self.back}
 
 
 class _Sources:

@@ -96,14 +96,12 @@ def fit(
     wish, gpus = spec.train.way, spec.train.gpus
     if seen.empty:
         say(f"features without any value: {', '.join(seen.empty)}")
-    short: list[ClusterError] = []
-
-    def lost(error: ClusterError) -> None:
-        if isinstance(error, MemoryShortError):
-            short.append(error)
+    lost: list[ClusterError] = []
 
     def place(*, alone: bool) -> AbstractContextManager:
-        return open_place(shape, means, wish=wish, gpus=gpus, say=say, alone=alone, short=bool(short))
+        # a worker of an outside cluster that was killed for its memory tells nothing: a second loss counts as one
+        short = len(lost) > 1 or any(isinstance(error, MemoryShortError) for error in lost)
+        return open_place(shape, means, wish=wish, gpus=gpus, say=say, alone=alone, short=short)
 
     found = None
     if spec.train.search is not None:
@@ -115,7 +113,7 @@ def fit(
             encoding=encoding,
             recipe=recipe,
             place=partial(place, alone=True),
-            lost=lost,
+            lost=lost.append,
             attempts=settings.train_attempts,
             lake=keep.lake,
             key=keep.key,
@@ -131,7 +129,7 @@ def fit(
         checkpoints=_checkpoints(spec, keep) if keep else None,
         attempts=settings.train_attempts,
         say=say,
-        lost=lost,
+        lost=lost.append,
     )
     return Fitted(trained, encoding, recipe, found)
 

@@ -25,7 +25,7 @@ from tasks.lake.deliveries import deliveries
 from tasks.lake.versions import load_version
 from tasks.lake.views import load_view
 from tasks.line import read_events, ref_of, trained_on
-from tasks.view import as_viewed
+from tasks.view import as_viewed, sources_read
 
 AS_OF, NEWEST = "as-of", "champion"
 """Which model scores: the champion at each partition's as_of, or the newest one whatever the day; else a number."""
@@ -138,7 +138,7 @@ def look(
         restated = corrections.of(scorer.view, partition) if corrections and scorer else ()
         entry = None if force else state.published.get(key)
         other = overtaken(entry, scorer, state.events) if entry and choice.chosen == "as-of" else None
-        if entry and (stays := _stays(entry, other, data, restated)):
+        if entry and (stays := _stays(entry, other, data, restated, choice.chosen)):
             skipped.append(Skipped(key, stays))
         elif partition.start < first.start or (last is not None and partition.start > last.start):
             skipped.append(Skipped(key, f"outside of the pipeline's days {spec.start} to {spec.end or 'now'}"))
@@ -164,33 +164,37 @@ def look(
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots, data), missing
 
 
-def _stays(entry: Published, other: Overtaken | None, data: Data, restated: tuple[str, ...]) -> str:
+def _stays(entry: Published, other: Overtaken | None, data: Data, restated: tuple[str, ...], chosen: Chosen) -> str:
     """Why a published partition is not due; empty where it is.
 
     One that was published from corrected data is scored again from corrected data only: a run on as-known data
-    would throw the corrections away.
+    would throw the corrections away. One whose model a person chose keeps it until a person chooses again.
     """
-    if data == CORRECTED and restated != entry.restated:
-        return ""
-    if other is not None and other.due:
-        return "" if data == CORRECTED or entry.data != CORRECTED else f"{other.why}, with --data corrected"
+    asked = entry.chosen != AS_OF
+    if not (asked and chosen == AS_OF):
+        if data == CORRECTED and restated != entry.restated:
+            return ""
+        if other is not None and other.due:
+            return "" if data == CORRECTED or entry.data != CORRECTED else f"{other.why}, with --data corrected"
     more = ", from corrected data" if entry.restated else ""
+    more += ", as it was asked for" if asked else ""
     return other.why if other is not None else f"published, by version {entry.version}{more}"
 
 
 class _Corrections:
-    """In what corrected data differs for partitions, by the cut of the view that a model names."""
+    """In what corrected data differs for partitions, by the cut of the view that a model names and by what its SQL reads."""
 
     def __init__(self, spec: PipelineSpec, known: Mapping[str, Deliveries], lake: Lake) -> None:
         self._spec, self._known, self._lake = spec, known, lake
         self._now = cut.corrected(spec, known)
-        self._viewed: dict[str, PipelineSpec] = {}
+        self._viewed: dict[str, tuple[PipelineSpec, frozenset[str]]] = {}
 
     def of(self, view: str, partition: Partition) -> tuple[str, ...]:
         if view not in self._viewed:
-            self._viewed[view] = as_viewed(self._spec, load_view(self._lake, self._spec.pipeline, view))
-        spec = self._viewed[view]
-        seen, now = (cut.visible_sources(spec, partition, one) for one in (self._known, self._now))
+            values = load_view(self._lake, self._spec.pipeline, view)
+            self._viewed[view] = as_viewed(self._spec, values), sources_read(values)
+        spec, read = self._viewed[view]
+        seen, now = (cut.read_sources(spec, partition, one, read) for one in (self._known, self._now))
         return cut.restated(seen, now)
 
 

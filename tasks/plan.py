@@ -172,10 +172,7 @@ class _Look:
         reason = self._skipped[key]
         entry = self._published.get((key,))
         if entry is not None:
-            found = Published.of(entry.meta)
-            if found.chosen != "as-of":
-                reason += ", as it was asked for"
-            return Planned(key, False, reason, found.version, *self._driving(partition))
+            return Planned(key, False, reason, Published.of(entry.meta).version, *self._driving(partition))
         blocked = [one for one in self._missing.get(key, ()) if self._is_blocked(one)]
         if blocked:
             reason = f"blocked: {', '.join(blocked[:3])} broke its contract"
@@ -228,9 +225,7 @@ class _Look:
         """Rows and bytes of the driving source, where its deliveries are the partitions."""
         if self._spec.driving_time is not None:
             return None, None
-        seen = cut.visible(self._spec, self._spec.driver, partition, self._delivered)
-        wanted = set(cut.driving_keys(self._spec, partition))
-        pairs = [pair for pair in seen.revisions if pair[0] in wanted and pair in self._rows]
+        pairs = [pair for pair in cut.driving_revisions(self._spec, partition, self._delivered) if pair in self._rows]
         if not pairs:
             return None, None
         return sum(self._rows[pair] for pair in pairs), sum(self._sizes.get(pair, 0) for pair in pairs)

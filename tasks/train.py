@@ -17,7 +17,7 @@ from tasks.domain.promotion import ModelRef
 from tasks.domain.results import FeaturizeResult, TrainingPin, TrainResult
 from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
-from tasks.errors import TrainingError
+from tasks.errors import ClusterError, TrainingError
 from tasks.fit import Keep, fit
 from tasks.labelled import training_key
 from tasks.lake import Lake
@@ -102,7 +102,14 @@ def _train(
             rows = join_here(window, lake, folder, threads=settings.threads, memory=free_memory() // 2)
         say(f"{rows.seen.rows} labelled rows of {pin.train[0]} to {pin.train[1]}; left out: {rows.dropped or 'none'}")
         keep = Keep(lake, spec.line, key)
-        fitted = fit(spec=spec, rows=rows, folder=folder, settings=settings, say=say, keep=keep)
+        try:
+            fitted = fit(spec=spec, rows=rows, folder=folder, settings=settings, say=say, keep=keep)
+        except ClusterError:
+            twin = _noted(lake, spec.line, key)  # it cleared the rows that this one was reading
+            if twin is None:
+                raise
+            say("another run trained these very inputs meanwhile: its model is taken")
+            return twin
     trained, found = fitted.trained, fitted.found
     seconds = round(time.monotonic() - started, 3)
     note = {

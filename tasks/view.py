@@ -73,3 +73,16 @@ def as_viewed(spec: PipelineSpec, view: dict[str, Any]) -> PipelineSpec:
         "sources": {name: spec.sources[name] for name in view["sources"]},
     }
     return spec.model_copy(update=update)
+
+
+def sources_read(view: dict[str, Any]) -> frozenset[str]:
+    """The sources that a view's SQL looks back on, itself or through a rollup.
+
+    The driving source is among them only where the SQL names it: `entities` holds a partition's own rows alone.
+    """
+    from tasks.sql.syntax import tables_in
+
+    rollups = view.get("rollups", {})
+    named = tables_in(view["sql"], among=[*view["sources"], *rollups])
+    behind = {source for name in named if name in rollups for source in rollups[name]["reads"]}
+    return frozenset({name for name in named if name not in rollups} | behind)

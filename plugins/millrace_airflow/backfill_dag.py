@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from millrace_airflow.dags import SCORING_PARAMS
 from millrace_airflow.operator import RETRY_DELAY, StageOperator, chosen
@@ -21,6 +21,9 @@ from millrace_airflow.wake import predictions_asset
 from tasks.domain.ranges import STAGES, chunks_of, delivery_chunks, range_trainings
 from tasks.domain.spec import PipelineSpec
 from tasks.settings import load_pipeline, load_settings
+
+_TASKS = {"ingest": ("ingest", "validate"), "train": ("train",), "score": ("due", "score")}
+"""Stage -> the tasks that do it, after the one that hands on the deliveries."""
 
 
 class BackfillOperator(StageOperator):
@@ -67,7 +70,19 @@ class BackfillOperator(StageOperator):
 
 
 class DeliveriesOperator(BackfillOperator):
-    """Hands on the chunks of all sources' deliveries in the range."""
+    """Hands on the chunks of all sources' deliveries in the range; none where the run's conf leaves ingesting out.
+
+    There it skips the tasks of every stage that is left out: each would start a process only to say so.
+    """
+
+    def execute(self, context: Context) -> Any:
+        stages = stages_of(context)
+        if self.stage in stages:
+            return super().execute(context)
+        context["ti"].xcom_push(key="return_value", value=[])
+        raise DownstreamTasksSkipped(
+            tasks=[task for stage, tasks in _TASKS.items() if stage not in stages for task in tasks]
+        )
 
     def _step(self, context: Context, *, until: str | None) -> list[dict[str, Any]]:
         return [chunk.to_dict() for chunk in delivery_chunks(self._spec(), *days_of(context))]

@@ -19,8 +19,8 @@ reason; above the declared limit the partition is blocked, and what was publishe
 `ingest` waits for a file without holding a slot.
 
 **On failure.** `ingest`: the log names file, line and column; deliver the file again, then clear the task.
-`validate`: the log names the expectation and the Data Docs button shows it; mend the file or the suite, then
-`millrace run validate {source.name} {example}` or clear the task. A file that never came: deliver it, or
+`validate`: the log names the expectation, the Data Docs button shows it, `millrace quarantine {source.name} {example}`
+lists the rows; mend the file or the suite, then `millrace replay {source.name} {example}` or clear the task. A file that never came: deliver it, or
 declare its partition under `missing` of the source.
 """
     + _RUN_ONE.format(dag="{source.name}__ingest", verb="validate", name="{source.name}", example="{example}")

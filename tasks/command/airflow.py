@@ -70,7 +70,7 @@ def backfill(
                     done += sum(chunks[one.map_index]["partitions"] for one in ended)
             show(done, total)
 
-        run = api.wait(run, patience=7 * 86400, poll=2.0, watch=look)
+        run = api.wait(run, patience=7 * 86400, poll=1.0, watch=look)
     _raise_failed(api, [run])
     return run, _outcome(api, run, stages)
 

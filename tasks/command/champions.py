@@ -305,7 +305,8 @@ def _at(
         meta = entry.meta if entry else {}
         chosen = {"chosen": meta.get("chosen", "as-of"), "in_sample": meta.get("in_sample", False)} if entry else {}
         value |= {"partition": partition.key, "published_by": meta.get("model_version"), **chosen}
-        text += f"\npublished by version {meta['model_version']} ({chosen['chosen']})" if entry else "\nnot published"
+        how = f"{chosen['chosen']}, in sample" if chosen.get("in_sample") else chosen.get("chosen")
+        text += f"\npublished by version {meta['model_version']} ({how})" if entry else "\nnot published"
     return value, text
 
 

@@ -8,15 +8,13 @@ import json
 import os
 import sys
 import uuid
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tasks.command import output
 from tasks.domain.results import Result
 from tasks.domain.run import RunRef
-from tasks.errors import NotReadyError, PartitionKeyError, SpecError, Terminal, UsageError
+from tasks.errors import NotReadyError, PartitionKeyError, Terminal, UsageError
 from tasks.settings import Settings, load_settings
 
 
@@ -192,12 +190,12 @@ def _given(options: argparse.Namespace) -> dict[str, Result]:
 
 def _of_sources(settings: Settings, steps, options: argparse.Namespace) -> list[Result]:
     """A source's verb for one source, or for all of a pipeline; what stops one source holds up no other."""
-    from tasks.command.steps import sources_of
+    from tasks.command.sources import in_source, sources_of
 
     results, problem = [], None
     for source in sources_of(settings, options.name):
         try:
-            text = _in_source(settings, options.name, source, options.partition)
+            text = in_source(settings, options.name, source, options.partition)
             results.append(steps.source(options.verb, source.name, text))
         except (Terminal, NotReadyError) as error:
             if isinstance(error, UsageError | PartitionKeyError):
@@ -232,44 +230,9 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def backfill(options: argparse.Namespace) -> int:
-    from tasks.command import airflow as through
-    from tasks.command.names import known_pipeline
-    from tasks.domain.ranges import STAGES, pipeline_partitions
-    from tasks.services import AirflowApi
-    from tasks.settings import load_pipeline
+    from tasks.command.backfill import backfill as run_backfill
 
-    settings = load_settings()
-    known_pipeline(settings, options.pipeline)
-    spec = load_pipeline(settings.config, options.pipeline)
-    stages = options.stages.split(",")
-    unknown = [stage for stage in stages if stage not in STAGES]
-    if unknown:
-        raise UsageError(f"--stages: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    if options.last < options.first:
-        raise UsageError(f"--to {options.last} is before --from {options.first}")
-    if options.dry_run:
-        return plan(options)
-    if "score" in stages and not pipeline_partitions(spec, options.first, options.last):
-        raise UsageError(f"{spec.pipeline} has no partitions from {options.first} to {options.last}")
-    defaults = {"force": False, "model": "as-of", "allow_in_sample": False, "data": "as-known"}
-    conf = {name: value for name in defaults if (value := getattr(options, name)) != defaults[name]}
-    days = options.first, options.last
-    run, found = through.backfill(AirflowApi(settings), spec.pipeline, *days, stages=stages, options=conf)
-    published, left = found["published"], found["left"]
-    waiting = [text for text in left if any(f": {why}" in text for why in ("waits for", "not published", "in sample"))]
-    lines = [f"trained {one['training']}: {one['verdict']}" for one in found["trained"]]
-    lines += [f"{published} partitions published, {len(left)} left alone", *(f"  {line}" for line in left[:20])]
-    text = "\n".join(lines)
-    values: dict[str, Any] = {"run": run.run_id, **found}
-    if "score" in stages:
-        from tasks.command.plan import against
-        from tasks.command.plan import plan as plan_range
-
-        measured = plan_range(settings, spec.pipeline, options.first, options.last, model="as-of").measured
-        values["measured"] = measured and asdict(measured)
-        text += "" if measured is None else f"\n{against(measured)}"
-    output.emit(values, text, as_json=options.json)
-    return 1 if waiting else 0
+    return run_backfill(options)
 
 
 def backtest(options: argparse.Namespace) -> int:
@@ -301,6 +264,31 @@ def report(options: argparse.Namespace) -> int:
         result = realised(steps, options.pipeline, options.first, options.last)
     output.emit(result.to_dict(), text(result), as_json=options.json)
     return 0
+
+
+def quarantine(options: argparse.Namespace) -> None:
+    from tasks.command.names import known_source
+    from tasks.command.quarantine import quarantine as list_set_aside
+    from tasks.command.quarantine import text
+
+    settings = load_settings()
+    known_source(settings, options.name)
+    found = list_set_aside(settings, options.name, options.partition, rows=options.rows)
+    output.emit(found.to_dict(), text(found), as_json=options.json)
+
+
+def replay(options: argparse.Namespace) -> int:
+    from tasks.command.names import known_source
+    from tasks.command.replay import replay as bring_back
+    from tasks.command.replay import text
+    from tasks.command.steps import Steps
+
+    settings = load_settings()
+    known_source(settings, options.name)
+    with output.progress(f"replay {options.name}") as show:
+        done = bring_back(Steps(settings, identity(), output.say, show), options.name, options.partition)
+    output.emit(done.to_dict(), text(done), as_json=options.json)
+    return 1 if done.problems else 0
 
 
 def due(options: argparse.Namespace) -> None:
@@ -387,22 +375,3 @@ def identity() -> RunRef:
             actor = str(os.getuid())
     run_id = environ.get("MILLRACE_RUN_ID") or f"cli-{uuid.uuid4().hex[:12]}"
     return RunRef(run_id, int(environ.get("MILLRACE_ATTEMPT") or 1), actor)
-
-
-def _in_source(settings: Settings, name: str, source, text: str) -> str:
-    """The source's partitions that a partition text means: its own, or those of a pipeline's partition."""
-    from tasks.domain.partition import span
-    from tasks.settings import load_pipeline, pipeline_names
-
-    if name == source.name or name not in pipeline_names(settings.config):
-        return text
-    if source.grain == "none":
-        return "all"
-    from tasks.domain.partition import overlapping
-
-    spec = load_pipeline(settings.config, name)
-    wanted = span(spec.grain, spec.timezone, text)
-    keys = overlapping(source.grain, source.timezone, wanted[0].start, wanted[-1].end)
-    if not keys:
-        raise SpecError(f"source {source.name!r} has no partition in {text}")
-    return f"{keys[0]}..{keys[-1]}"

@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("--stages", default="ingest,score", help="of ingest, train, score; default ingest,score")
     one.add_argument("--force", action="store_true", help="also what is published already")
     _chosen(one)
-    one.add_argument("--dry-run", action="store_true", help="only the plan of what would be scored")
+    one.add_argument("--dry-run", action="store_true", help="only say what each stage would do")
     one = command("backtest", handlers.backtest, "walk forward over a past range, on a line of its own")
     one.add_argument("pipeline")
     _days(one)
@@ -77,6 +77,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _days(one)
     one.add_argument("--backtest", metavar="NAME", help="of that backtest instead of the main line")
     _champions(command)
+    one = command("quarantine", handlers.quarantine, "what contracts have set aside: rows, and blocked deliveries")
+    one.add_argument("name", help="a source, or a pipeline: all of its sources")
+    one.add_argument("partition", nargs="?", help="a partition key, or FIRST..LAST, whose rows are shown")
+    one.add_argument("--rows", type=_count, default=20, metavar="N", help="to show of each source; default 20")
+    one = command("replay", handlers.replay, "after a fix of file, suite or SQL: bring back what was set aside")
+    one.add_argument("name", help="a source, or a pipeline, which is scored again too")
+    one.add_argument("partition", help="a partition key, or FIRST..LAST")
     one = command("due", handlers.due, "live partitions for which a run should be started")
     one = command("why", handlers.why, "a published prediction, its features, its reasons and all that it came from")
     one.add_argument("pipeline")
@@ -176,7 +183,7 @@ def _moment(text: str) -> datetime:
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of partitions; expected 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected 1 or more")
     return int(text)
 
 

@@ -27,7 +27,7 @@ from tasks.domain.results import (
     ValidateResult,
 )
 from tasks.domain.run import RunRef
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.errors import LedgerConflictError, ServiceError, UsageError
 from tasks.lake import Lake, open_lake, open_landing
 from tasks.pin import AS_OF, IN_SAMPLE, WAITS
@@ -37,7 +37,6 @@ from tasks.settings import (
     features_sql,
     load_pipeline,
     load_source,
-    pipeline_names,
     rollups_sql,
 )
 
@@ -381,10 +380,3 @@ class Steps:
                 hint="`millrace up` starts one; MILLRACE_MLFLOW names an outside one",
             )
         return where.mlflow
-
-
-def sources_of(settings: Settings, name: str) -> list[SourceSpec]:
-    """The sources behind a name: itself, or all of a pipeline."""
-    if name in pipeline_names(settings.config):
-        return [use.source for use in load_pipeline(settings.config, name).sources.values()]
-    return [load_source(settings.config, name)]

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.25
 _PATIENCE = 60.0
 """Seconds without any worker, after all of them were lost, until the call gives up."""
+_LONGEST = 3600.0
+"""Seconds that a chunk may take, or ten times the longest so far: beyond that its worker is stuck, whatever its heartbeat says."""
 _TRIES = 3
 """How many workers a chunk may cost."""
 
@@ -100,8 +102,10 @@ class _Run:
     ended: Callable[[int], None]
     # A task of the same key that a killed call left at work would be taken up again in place of this one.
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    running: dict[str, tuple[int, Future]] = field(default_factory=dict)
-    """Worker's address -> place of its chunk, and its task."""
+    running: dict[str, tuple[int, Future, float]] = field(default_factory=dict)
+    """Worker's address -> place of its chunk, its task, and when it was given."""
+    longest: float = 0.0
+    """Seconds of the slowest chunk that has ended."""
     tries: dict[int, int] = field(default_factory=dict)
 
     def results(self) -> list[Ended]:
@@ -134,18 +138,23 @@ class _Run:
             _on_worker, self.chunks[number].work, code_digest(),
             key=f"{self.chunks[number].name}-{self.name}{again}", workers=[address], allow_other_workers=False, pure=False,
         )  # fmt: skip
-        self.running[address] = number, future
+        self.running[address] = number, future, time.monotonic()
 
     def _collect(self, there: dict[str, int]) -> list[tuple[int, Ended | None]]:
         """Chunks that are no longer at work: how they ended, or None for one that is to be done again."""
         found = []
-        for address, (number, future) in list(self.running.items()):
-            if not future.done() and address in there:
+        for address, (number, future, since) in list(self.running.items()):
+            seconds = time.monotonic() - since
+            stuck = seconds > max(_LONGEST, 10 * self.longest)
+            if not future.done() and address in there and not stuck:
                 continue
             del self.running[address]
-            outcome = self._outcome(future)
+            outcome = self._outcome(future) if future.done() or address not in there else None
             if outcome is None:
                 self.place.client.cancel([future], force=True)
+                if stuck and address in there:
+                    _log.warning("worker %s worked for %.0f s at one chunk and is started anew", address, seconds)
+                    self.place.client.restart_workers([address], timeout=30, raise_for_error=False)
                 if self.tries[number] >= _TRIES:
                     outcome = Ended(
                         error=ClusterError(
@@ -155,6 +164,8 @@ class _Run:
                     )
                 else:
                     _log.warning("worker %s was lost: %s is done again", address, self.chunks[number].name)
+            else:
+                self.longest = max(self.longest, seconds)
             found.append((number, outcome))
         return found
 
@@ -173,7 +184,7 @@ class _Run:
         return None if error is None or isinstance(error, KilledWorker) else Ended(error=error)
 
     def _leave(self) -> None:
-        left = [future for _, future in self.running.values()]
+        left = [future for _, future, _ in self.running.values()]
         if left and self.place.client.status == "running":
             self.place.client.cancel(left, force=True)
 

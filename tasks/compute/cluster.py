@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,16 +142,24 @@ def _local(
         "local_directory": str(workdir),
         "silence_logs": logging.ERROR,
     }
-    cluster = stack.enter_context(kind(**common))
+    cluster = kind(**common)
+    cluster.__enter__()
+    stack.push(partial(_close, cluster))
     client = stack.enter_context(_connected(cluster, timeout="30s"))
     client.wait_for_workers(count, timeout=60)
     client.register_plugin(_quiet_plugin())
     return Spread(client, "cuda" if gpus else "cpu", count, each, stall=stall)
 
 
-def _cuda_cluster(gpus: Sequence[str], shares: GpuShares):
-    from functools import partial
+def _close(cluster: Any, *error: Any) -> None:
+    """End a local cluster. One that does not end in time, on a busy machine, ends with this process, and takes no model with it."""
+    try:
+        cluster.__exit__(*error)
+    except (OSError, TimeoutError) as late:
+        _log.warning("the local Dask cluster did not close in time: %r", late)
 
+
+def _cuda_cluster(gpus: Sequence[str], shares: GpuShares):
     from dask_cuda import LocalCUDACluster
 
     options, why = cuda_options(gpus, shares, there=installed, xgboost_rmm=xgboost_has_rmm())
@@ -167,7 +176,7 @@ def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stal
         there = alive(client, quiet=place.quiet)
     if not there:
         raise ClusterError(f"no worker came to the Dask scheduler at {scheduler} in {_PATIENCE:.0f} s")
-    counted = client.run(_gpus_of_worker, workers=list(there), callback_timeout=_PATIENCE) if gpus != 0 else {}
+    counted = client.run(_free_gpus, workers=list(there), callback_timeout=_PATIENCE) if gpus != 0 else {}
     found = sum(1 for count in counted.values() if count)
     if 0 < found < len(counted):
         raise ClusterError(
@@ -178,7 +187,14 @@ def _outside(stack: ExitStack, scheduler: str, gpus: Literal["auto"] | int, stal
             f"train.gpus insists on {gpus} GPUs, {found} of the workers at {scheduler} have one",
             hint="start `dask cuda worker` processes, or set train.gpus to auto",
         )
-    return replace(place, device="cuda" if found else "cpu", workers=len(there), threads=min(there.values()))
+    if found:
+        limits = [free[0] for free in counted.values()]  # a worker takes its first
+    else:
+        known = client.scheduler_info(n_workers=-1)["workers"]
+        limits = [known[worker]["memory_limit"] for worker in there if worker in known]
+    memory = min((limit for limit in limits if limit), default=None)
+    threads = min(there.values())
+    return replace(place, device="cuda" if found else "cpu", workers=len(there), threads=threads, memory=memory)
 
 
 @contextmanager
@@ -209,8 +225,9 @@ def _security(tls: Tls | None) -> dict[str, Any]:
     }
 
 
-def _gpus_of_worker() -> int:
-    return len(find_gpus()[0])
+def _free_gpus() -> list[int]:
+    """Bytes free on each GPU of a worker."""
+    return [gpu.free for gpu in find_gpus()[0]]
 
 
 def _calm(logger: str) -> None:

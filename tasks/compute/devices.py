@@ -6,12 +6,15 @@ are counted here and the booster is asked afterwards (`tasks.compute.train`).
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -38,12 +41,9 @@ class Gpu:
 def find_gpus() -> tuple[list[Gpu], str]:
     """(GPUs that XGBoost can use in this process, why there is none).
 
-    Opens no CUDA context, so that a worker process can still choose its device.
+    Opens no CUDA context, so that a worker process can still choose its device, and does not import XGBoost, which
+    takes a second or two in a process that only chooses a place.
     """
-    import xgboost
-
-    if not xgboost.build_info().get("USE_CUDA"):
-        return [], "this XGBoost was built without CUDA"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and not _named(visible):
         return [], "CUDA_VISIBLE_DEVICES hides every GPU"
@@ -69,7 +69,22 @@ def find_gpus() -> tuple[list[Gpu], str]:
             for index, gpu in enumerate(found)
             if name == str(index) or (not name.isdigit() and gpu.uuid.startswith(name))
         ]
-    return found, "" if found else "the NVIDIA driver sees no GPU"
+    if not found:
+        return [], "the NVIDIA driver sees no GPU"
+    return (found, "") if built_with_cuda() else ([], "this XGBoost was built without CUDA")
+
+
+def built_with_cuda() -> bool:
+    """Whether the installed XGBoost was; asked by its library's own call, without the package's imports."""
+    package = find_spec("xgboost")
+    library = Path(*package.submodule_search_locations) / "lib" / "libxgboost.so"
+    if not library.exists():  # a build that lies elsewhere: the package knows where
+        import xgboost
+
+        return bool(xgboost.build_info().get("USE_CUDA"))
+    told = ctypes.c_char_p()
+    ctypes.CDLL(str(library)).XGBuildInfo(ctypes.byref(told))
+    return bool(json.loads(told.value).get("USE_CUDA"))
 
 
 class HeldGpus:

@@ -13,7 +13,7 @@ from tasks.compute.cuda import GpuShares
 from tasks.compute.devices import hold_gpus
 from tasks.compute.machine import free_memory, usable_gpus
 from tasks.compute.single import Single
-from tasks.compute.sizing import Machine, Shape, Wish, choose_way
+from tasks.compute.sizing import Machine, Shape, Wish, choose_outside, choose_way
 from tasks.compute.train import Place
 
 
@@ -86,6 +86,12 @@ def open_place(
         names = held.keep(choice.gpus) if held else ()
         if choice.way == "cluster":
             place = stack.enter_context(_cluster(means, gpus if outside else names))
+            if outside:
+                count, each = place.workers, place.memory
+                external, why = choose_outside(shape, place.device, workers=count, each=each, short=short)
+                say(why)
+                place = replace(place, external=external)
+                choice = replace(choice, reason=f"{choice.reason}; {why}")
         else:
             place = Single(
                 choice.device,

@@ -54,6 +54,7 @@ class Single:
     external: bool = False
     reason: str = ""
     workers: int = 1
+    waited: float = 0.0
 
     @property
     def way(self) -> str:

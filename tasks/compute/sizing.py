@@ -6,7 +6,7 @@ Pure: what is there is measured in `tasks.compute.machine` and given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tasks.compute.rows import batch_rows
@@ -17,6 +17,7 @@ Wish = Literal["auto", "single", "external", "cluster"]
 
 MARGIN = 0.8
 """Share of the free memory that a training may be estimated to need."""
+SHORT = "an attempt before was lost, for want of memory as it seems"
 _PROCESS = 400 << 20
 """Bytes of a training process before its data: Python, Arrow, XGBoost."""
 _CPU_VALUE = 5.6
@@ -107,12 +108,12 @@ def choose_way(
     Args:
         wish: the spec's train.way; what it names is taken.
         gpus: the spec's train.gpus: "auto" takes those that are there and goes on without; a number insists.
-        short: whether an attempt on this machine was killed for want of memory, whatever the estimate said.
+        short: whether an attempt was lost as if for want of memory, whatever the estimate said.
 
     Raises:
         NoPlaceError: fewer GPUs than insisted on (an outside scheduler's are counted when it is reached).
     """
-    if wish == "cluster" or (wish == "auto" and machine.scheduler is not None and not short):
+    if wish == "cluster" or (wish == "auto" and machine.scheduler is not None):
         where = f"the scheduler at {machine.scheduler}" if machine.scheduler else "local processes"
         device, count = _device(machine, gpus) if machine.scheduler is None else ("cpu", 0)
         said = "train.way says so" if wish == "cluster" else "the settings name a scheduler"
@@ -129,7 +130,7 @@ def choose_way(
     if wish != "auto":
         return Choice(wish, device, min(count, 1), f"{_words(wish, device)}: train.way says so; {about}")
     if short:
-        about = f"the attempt before had too little memory; {about}"
+        about = f"{SHORT}; {about}"
     elif need <= MARGIN * free:
         if device == "cpu" and machine.workers > 1:  # they share this machine's memory, each a process of its own
             if need + machine.workers * _PROCESS <= MARGIN * free:
@@ -147,6 +148,25 @@ def choose_way(
     if device == "cuda" and pages > MARGIN * machine.memory:  # XGBoost keeps them there
         about += f"; its pages need {_size(pages)} of the host's memory, {_size(machine.memory)} are free"
     return Choice("external", device, min(count, 1), f"{_words('external', device)}: {about}")
+
+
+def choose_outside(shape: Shape, device: str, *, workers: int, each: int | None, short: bool) -> tuple[bool, str]:
+    """Whether the workers of an outside scheduler keep their data in external memory, and why.
+
+    Args:
+        workers: how many there are; rows are dealt out evenly.
+        each: bytes that the smallest may take, of its GPU's memory where it has one; None where nobody tells.
+        short: as in `choose_way`.
+    """
+    need = estimate(replace(shape, rows=-(-shape.rows // workers)), device)
+    if device == "cpu":
+        need += _PROCESS
+    about = f"each of {workers} needs about {_size(need)}" + ("" if each is None else f" of {_size(each)}")
+    if short:
+        return True, f"data in external memory: {SHORT}; {about}"
+    if each is not None and need > MARGIN * each:
+        return True, f"data in external memory: {about}"
+    return False, about
 
 
 def _device(machine: Machine, gpus: Literal["auto"] | int) -> tuple[Literal["cpu", "cuda"], int]:

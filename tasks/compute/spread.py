@@ -7,6 +7,7 @@ workers run our boosting inside `xgboost.dask.CommunicatorContext`, and this sid
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 import uuid
@@ -27,6 +28,7 @@ from tasks.errors import ClusterError, MemoryShortError, PeerLostError, Training
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+_log = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.5
 _SETTLE_SECONDS = 5.0
 """How long the others are waited for after one worker failed: their errors may say more."""
@@ -47,7 +49,9 @@ class Spread:
         outside: whether the workers are somebody else's and stay.
         stall: seconds of silence beyond the training's own pace after which it counts as hung.
         external: whether the workers' matrices stay out of memory.
+        memory: bytes that the smallest worker may take, of its GPU where it has one; None where nobody tells.
         reason: why this place was chosen.
+        waits: seconds of each wait for another run on the same workers.
     """
 
     client: Client
@@ -57,7 +61,9 @@ class Spread:
     outside: bool = False
     stall: float = 60.0
     external: bool = False
+    memory: int | None = None
     reason: str = ""
+    waits: list[float] = field(default_factory=list, compare=False)
 
     @property
     def quiet(self) -> float:
@@ -71,6 +77,10 @@ class Spread:
     @property
     def gpus(self) -> int:
         return self.workers if self.device == "cuda" else 0
+
+    @property
+    def waited(self) -> float:
+        return sum(self.waits)
 
     def run(self, job: Job, hands: Sequence[Sequence[RowGroup]]) -> Boosted:
         """Train on one hand per worker.
@@ -93,7 +103,13 @@ class _Run:
     """Whether the scheduler is: asking it again would only take time."""
 
     def result(self) -> Boosted:
-        with alone(self.place.client, self.name, gone=lambda: self.gone):
+        asked = time.monotonic()
+
+        def waits() -> None:
+            _log.info("waits for another run on the Dask workers")
+
+        with alone(self.place.client, self.name, waits=waits, gone=lambda: self.gone):
+            self.place.waits.append(time.monotonic() - asked)
             return self._run()
 
     def _run(self) -> Boosted:

@@ -100,6 +100,10 @@ class Place(Protocol):
     @property
     def external(self) -> bool: ...
 
+    @property
+    def waited(self) -> float:
+        """Seconds that others had it: nobody's GPU was used then."""
+
     def run(self, job: Job, hands: list[tuple[RowGroup, ...]]) -> Boosted: ...
 
 
@@ -183,7 +187,7 @@ def _counted(place: Place, used: dict[str, float]) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - started - place.waited
         used["gpu_seconds"] += seconds * place.gpus
         used["cpu_seconds"] += seconds * place.threads * place.workers
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -96,36 +96,39 @@ class Partition:
         text = f"{key}-01" if grain == "month" else key
         return cls.on(grain, timezone, date.fromisoformat(text))
 
-    @property
+    @cached_property
     def key(self) -> str:
         if self.grain == "none":
             return ALL
         local = self.local_start
         if self.grain == "hour":
-            return local.strftime("%Y-%m-%dT%H%z")
-        return local.strftime("%Y-%m" if self.grain == "month" else "%Y-%m-%d")
+            return local.isoformat(timespec="hours").replace(":", "")
+        day = local.date().isoformat()
+        return day[: len("2013-11")] if self.grain == "month" else day
 
     @property
     def local_start(self) -> datetime:
         """The start as wall-clock time in the partition's zone, aware."""
         return self.start.astimezone(zone_of(self.timezone))
 
-    @property
+    @cached_property
     def end(self) -> datetime:
         """First instant after the partition, aware, UTC."""
-        return _END_OF_TIME if self.grain == "none" else self.next().start
-
-    def next(self) -> Partition:
         if self.grain == "none":
-            raise PartitionKeyError("reference data has a single partition")
+            return _END_OF_TIME
         if self.grain == "hour":
-            return Partition(self.start + timedelta(hours=1), self.grain, self.timezone)
+            return self.start + timedelta(hours=1)
         day = self.local_start.date()
         if self.grain == "month":
             day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
         else:
             day += timedelta(days=7 if self.grain == "week" else 1)
-        return Partition(midnight(day, self.timezone), self.grain, self.timezone)
+        return midnight(day, self.timezone)
+
+    def next(self) -> Partition:
+        if self.grain == "none":
+            raise PartitionKeyError("reference data has a single partition")
+        return Partition(self.end, self.grain, self.timezone)
 
     def previous(self) -> Partition:
         return Partition.containing(self.grain, self.timezone, self.start - timedelta(microseconds=1))
@@ -246,12 +249,13 @@ def _shift(instant: datetime, timezone: str, days: int, seconds: int) -> datetim
     if days:
         local = instant.astimezone(zone_of(timezone))
         instant = (local.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=local.tzinfo, fold=local.fold)
-    return instant.astimezone(UTC) + timedelta(seconds=seconds)
+    instant = instant.astimezone(UTC)
+    return instant + timedelta(seconds=seconds) if seconds else instant
 
 
 def iso(instant: datetime) -> str:
     """An aware instant as ISO-8601 text in UTC, to the microsecond, sortable as text."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def instant(text: str) -> datetime:

@@ -16,7 +16,7 @@ STAGES = ("ingest", "train", "score")
 """Of a backfill, in the order in which they are done."""
 CHUNKS = 6
 """Chunks of a long range: as many steps of progress, and what a stopped backfill has to do again is one of them."""
-LEAST, MOST = 14, 124
+LEAST, MOST = 31, 124
 """Partitions of a chunk: fewer would pay its start too often, more would hold too much."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from tasks.domain.estimate import Estimate, Measured
 from tasks.domain.evidence import Decision, Evidence
 from tasks.domain.promotion import ModelRef
-from tasks.domain.rebuilt import rebuilt
+from tasks.domain.rebuilt import plain, rebuilt
 
 Chosen = Literal["as-of", "champion", "named"]
 Data = Literal["as-known", "corrected"]
@@ -19,7 +19,7 @@ class Result:
     """Base: to and from JSON values by field names."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload]
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -33,6 +33,7 @@ _CONFIGURATION = {
     # No column statistics: they would put people's values into the log, beyond the reach of erasure.
     "delta.dataSkippingNumIndexedCols": "0",
 }
+_NUMBER = re.compile(r"(\d+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -289,5 +290,7 @@ def _conformed(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
 
 
 def _natural(path: str) -> list[str | int]:
-    # part-10 comes after part-2: the order in which rows were written.
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+    # part-10 comes after part-2: the order in which rows were written. Every second part is a number.
+    parts: list[str | int] = _NUMBER.split(path)  # type: ignore[assignment]
+    parts[1::2] = map(int, parts[1::2])
+    return parts

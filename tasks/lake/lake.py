@@ -27,10 +27,13 @@ class Lake:
         self._settings = settings
         self.uri = settings.lake_uri.rstrip("/")
         self.objects = open_store(self.uri, settings)
+        self._tables: dict[str, Table] = {}
 
     def table(self, name: str) -> Table:
-        """The Delta table at a path such as `sources/weather/clean`; it need not exist yet."""
-        return Table(name, uri=f"{self.uri}/{name}", store=self.objects, settings=self._settings)
+        """The Delta table at a path such as `sources/weather/clean`; it need not exist yet. Its commits are read once."""
+        if name not in self._tables:
+            self._tables[name] = Table(name, uri=f"{self.uri}/{name}", store=self.objects, settings=self._settings)
+        return self._tables[name]
 
     def ledger(self, line: str) -> Ledger:
         """The champion ledger of a pipeline's main line, or of a backtest's."""
@@ -69,4 +72,5 @@ class Lake:
 
     def drop_state(self) -> None:
         """Deletes the derived state index of every table; it is rebuilt when next needed."""
+        self._tables.clear()
         shutil.rmtree(self._settings.home / "cache" / "state", ignore_errors=True)

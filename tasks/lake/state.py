@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -28,21 +29,28 @@ class StateIndex:
     def __init__(self, log: DeltaLog, folder: Path) -> None:
         self._log = log
         self._folder = folder
-        self._commits: list[Commit] | None = None
+        self._commits: list[Commit] = []
+        self._folded: tuple[str, dict[Key, Entry]] = ("", {})
+        self._lock = threading.Lock()
 
     def commits(self, version: int) -> list[Commit]:
         """Commits 0 to `version`, from the index where it has them, else from the log."""
-        if self._commits is None:
-            self._commits = self._load()
-        have = len(self._commits)
-        if have <= version:
-            self._commits += self._log.read_range(have, version)
-            self._store(have)
-        return self._commits[: version + 1]
+        with self._lock:
+            known = self._commits or self._load()
+            self._commits = known if self._agrees(known) else []
+            have = len(self._commits)
+            if have <= version:
+                self._commits += self._log.read_range(have, version)
+                self._store(have)
+            return self._commits[: version + 1]
 
     def entries(self, version: int) -> dict[Key, Entry]:
         """The newest entry of each partition at `version`."""
-        return fold(self.commits(version))
+        commits = self.commits(version)
+        digest = commits[-1].digest if commits else ""
+        if self._folded[0] != digest:
+            self._folded = digest, fold(commits)
+        return dict(self._folded[1])
 
     def _load(self) -> list[Commit]:
         commits: list[Commit] = []
@@ -50,13 +58,14 @@ class StateIndex:
             part = self._read_segment(len(commits), commits[-1].digest if commits else "")
             commits += part
             if len(part) < _SEGMENT:
-                break
-        try:
-            if not commits or self._log.read(commits[-1].version).digest == commits[-1].digest:
                 return commits
+
+    def _agrees(self, commits: list[Commit]) -> bool:
+        """Whether the newest of these is the log's own."""
+        try:
+            return not commits or self._log.read(commits[-1].version).digest == commits[-1].digest
         except (FileNotFoundError, ValueError):
-            pass
-        return []
+            return False
 
     def _read_segment(self, first: int, previous: str) -> list[Commit]:
         try:
@@ -70,7 +79,6 @@ class StateIndex:
         return commits if whole else []
 
     def _store(self, changed: int) -> None:
-        assert self._commits is not None
         for first in range(changed - changed % _SEGMENT, len(self._commits), _SEGMENT):
             part = self._commits[first : first + _SEGMENT]
             segment = {

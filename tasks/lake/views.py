@@ -16,11 +16,12 @@ def view_key(pipeline: str, view: str) -> str:
 
 
 def load_view(lake: Lake, pipeline: str, view: str) -> dict[str, Any]:
-    """A published view's JSON; DigestError when it is not what its id says."""
+    """A published view's JSON; DigestError when it is not there, or not what its id says."""
     try:
         values = json.loads(lake.objects.get(view_key(pipeline, view)))
-    except ValueError as error:
-        raise DigestError(f"{view_key(pipeline, view)} is no JSON: {error}", hint="restore it from a backup") from error
+    except (FileNotFoundError, ValueError) as error:
+        what = "is no JSON" if isinstance(error, ValueError) else "is not there"
+        raise DigestError(f"{view_key(pipeline, view)} {what}: {error}", hint="restore it from a backup") from error
     if values.get("id") != view:
         raise DigestError(f"{view_key(pipeline, view)} is not view {view}")
     return values

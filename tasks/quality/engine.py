@@ -116,7 +116,9 @@ class ArrowEngine(PandasExecutionEngine):
                 try:
                     self._known[metric.id] = self._value(metric, metrics or {}, runtime_configuration)
                 except MetricResolutionError as error:
-                    self._known[metric.id] = error
+                    self._fail(metric, error, metrics or {})
+                    failed = failed or error
+                    continue
             value = self._known[metric.id]
             if isinstance(value, MetricResolutionError):
                 failed = failed or value
@@ -126,6 +128,18 @@ class ArrowEngine(PandasExecutionEngine):
         if failed is not None:
             raise failed
         return found
+
+    def _fail(self, metric: Any, error: MetricResolutionError, metrics: dict[Any, Any]) -> None:
+        """Keeps an error for all who ask again: for ever, were a metric named that Great Expectations takes for known.
+
+        Such a one was put off (`_Later`). It is taken out of what is known, so that it is asked for, and fails, by itself.
+        """
+        others = [one for one in error.failed_metrics if one.id != metric.id]
+        for one in others:
+            self._known[one.id] = error
+            metrics.pop(one.id, None)
+        if not others:
+            self._known[metric.id] = error
 
     def get_domain_records(self, domain_kwargs: dict) -> pd.DataFrame:
         """Returns the rows of the present view with the columns that a metric is about; all for a condition on rows."""

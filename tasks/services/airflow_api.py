@@ -177,13 +177,14 @@ class AirflowApi:
         Args:
             run: what to wait for.
             patience: seconds.
-            poll: seconds between two looks.
+            poll: seconds between two looks at most; a twentieth of the time so far, at least a fifth of a second.
             watch: called with the run after each look.
 
         Raises:
             ServiceError: it still goes on after `patience` seconds.
         """
-        until = time.monotonic() + patience
+        began = time.monotonic()
+        until = began + patience
         while True:
             run = self.run(run.dag_id, run.run_id)
             if watch is not None:
@@ -195,7 +196,7 @@ class AirflowApi:
                     f"run {run.run_id} of {run.dag_id} is still {run.state} after {patience:.0f} s",
                     hint=f"{self.address}/dags/{run.dag_id}/runs/{run.run_id}",
                 )
-            time.sleep(poll)
+            time.sleep(min(poll, max(0.2, (time.monotonic() - began) / 20)))
 
     def task_instances(self, dag_id: str = "~", run_id: str = "~", **filters: Any) -> list[TaskInstance]:
         """Task instances of a run, of all runs of a DAG, or of all (`~`)."""

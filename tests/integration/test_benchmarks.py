@@ -34,7 +34,7 @@ def test_the_cheap_parts_run_and_compare_what_is_equal(tmp_path: Path):
     out = _run(
         "benchmarks", "training", "task", "validation", "point_in_time", "hourly", "--quick", "--folder", str(tmp_path)
     )
-    assert "| its AUC | of both plain models | within 0.001 |" in out
+    assert "| its AUC | of both plain models and of external memory | within 0.001 |" in out
     assert "| training task from tables to a model, wall clock (20,000 rows x 3 rounds, 24 features) |" in out
     assert "Great Expectations on pandas" in out and "raw DuckDB SQL" in out and "equi-join" in out
     assert "`millrace plan --force`, the whole process" in out

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,50 @@ def test_a_training_that_hangs_is_ended_and_fails_with_the_reason_after_its_atte
     with pytest.raises(ClusterError, match=r"2 attempts at the training were lost, the last: .* no sign of life for"):
         train(open_place, data, seen=survey(data, encoding.columns), encoding=encoding, recipe=recipe, attempts=2)
     assert len(stopped) == 2 and not any(psutil.pid_exists(pid) for pid in stopped)
+
+
+@pytest.mark.parametrize("where", ["one process", "two local workers"])
+def test_a_training_that_hangs_goes_on_from_its_checkpoint_at_a_fresh_place(tmp_path, where: str):
+    data = write(tmp_path / "train", [rows(500, seed) for seed in range(4)], binary)
+    encoding = fit_encoding_files(data, FEATURES)
+    kept, said = Checkpoints(FolderStore(tmp_path / "store"), "t", every=10), []
+    (tmp_path / "dask").mkdir()
+    stopped: list[psutil.Process] = []
+    places = 0
+
+    def stop(find: Callable[[], int]) -> None:
+        """Stop a process as soon as there is a checkpoint: it lives, and gives no sign of it."""
+        while kept.latest() is None:
+            time.sleep(0.02)
+        stopped.append(psutil.Process(find()))
+        stopped[0].suspend()
+
+    @contextmanager
+    def open_place():
+        nonlocal places
+        places += 1
+        alone = where == "one process"
+        single = nullcontext(Single("cpu", 1, tmp_path, stall=2))
+        with single if alone else _local(tmp_path, workers=2, stall=2) as place:
+            pids = [] if alone else place.client.run(os.getpid).values()
+            if places == 1:
+                find = (lambda: _spawned(psutil.Process())[0]) if alone else partial(min, pids)
+                threading.Thread(target=stop, args=(find,), daemon=True).start()
+            yield place
+
+    trained = train(
+        open_place,
+        data,
+        seen=survey(data, encoding.columns),
+        encoding=encoding,
+        recipe=Recipe("binary:logistic", {"max_depth": 3}, rounds=400, seed=1),
+        checkpoints=kept,
+        attempts=3,
+        say=said.append,
+    )
+    assert places == 2 and "no sign of life" in said[0] and "resumed_from" in said[1]
+    assert trained.resumed_from >= 10 and (trained.rounds, len(trained.history["logloss"])) == (400, 400)
+    assert _gone(stopped)
 
 
 def test_metrics_of_many_rows_are_followed_every_tenth_round_and_after_the_last(tmp_path, monkeypatch):

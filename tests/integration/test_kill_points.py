@@ -23,7 +23,9 @@ def drawn() -> list[tuple[str, Point]]:
     """Those of this commit: of every scenario some."""
     draw = random.Random(commit())
     share = {name: [one for one in ALL if one[0] == name] for name in SCENARIOS}
-    return [one for mine in share.values() for one in draw.sample(mine, IN_TESTS // len(SCENARIOS))]
+    each, over = divmod(IN_TESTS, len(SCENARIOS))
+    more = draw.sample(list(SCENARIOS), over)
+    return [one for name, mine in share.items() for one in draw.sample(mine, each + (name in more))]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,11 @@ import pytest
 from distributed import Security
 
 from tasks.compute.cluster import Tls, open_cluster
+from tasks.compute.places import Means, open_place
+from tasks.compute.sizing import Shape
 from tasks.errors import ClusterError
 from tests.support.certificates import make_authority, make_certificate
+from tests.support.cluster_checks import check_learns_and_follows_its_metrics
 from tests.support.dask_processes import DaskProcesses, dask_processes
 from tests.support.pipelines import deliver, write_config
 from tests.support.project import Project, make_project
@@ -83,6 +86,7 @@ def test_a_promotion_trains_on_two_outside_workers_that_share_nothing_but_the_la
     assert promoted.json["promoted"]
     version = json.loads(project.lake.objects.get(f"late_orders/versions/{promoted.json['champion']}.json"))
     assert version["way"] == "cluster" and f"the scheduler at {encrypted.processes.address}" in version["reason"]
+    assert "each of 2 needs about" in version["reason"] and version["reason"].endswith(" of 2.1 GB")
     assert not list(project.lake.objects.list(f"late_orders/trainings/{version['key']}/"))  # the rows went again
     assert version["environment"]["workers"] == 2
     with encrypted.processes.client() as client:
@@ -110,6 +114,17 @@ def _joined(dask_worker) -> list[str]:
 def _computed(dask_worker, kind: str) -> list[str]:
     computed = [entry[0] for entry in dask_worker.state.log if entry[1:3] == ("executing", "memory")]
     return sorted({key for key in computed if key.startswith(kind)})
+
+
+def test_a_training_that_outside_workers_were_lost_for_goes_on_there_with_its_data_in_external_memory(
+    encrypted: Encrypted, tmp_path: Path
+):
+    means = Means(folder=tmp_path, threads=1, scheduler=encrypted.processes.address, tls=encrypted.tls)
+    said: list[str] = []
+    with open_place(Shape(1000, 3, 256), means, wish="auto", gpus=0, say=said.append, short=True) as place:
+        assert (place.way, place.external, place.workers) == ("cluster", True, 2)
+        assert "external memory: an attempt before was lost" in place.reason and said[-1] in place.reason
+        check_learns_and_follows_its_metrics(place, tmp_path / "check")
 
 
 def test_a_certificate_of_another_authority_is_refused(encrypted: Encrypted, tmp_path: Path):

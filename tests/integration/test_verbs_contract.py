@@ -59,7 +59,7 @@ def test_above_the_declared_limit_the_partition_is_blocked_and_others_are_publis
     project.run("ingest", "orders", f"{DAY}..2024-01-03")
     with pytest.raises(ContractError, match="10 of 50 rows rejected .20.0%., more than max_reject_rate 5.0%") as caught:
         project.run("validate", "orders", f"{DAY}..2024-01-03")
-    assert f"millrace run validate orders {DAY}" in caught.value.hint
+    assert f"millrace replay orders {DAY}" in caught.value.hint
     assert {row["partition_key"] for row in project.rows("sources/orders/clean")} == {"2024-01-03"}
     assert len(project.rows("sources/orders/quarantine", (DAY, 1))) == 10
 

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.command.plan import plan
 from tasks.domain.results import FeaturizeResult, PinResult, Result
-from tests.support.pipelines import deliver
-from tests.support.project import Project
+from tests.support.pipelines import LOOKING_BACK, deliver
+from tests.support.project import Project, historical_january
 
 NAME = "late_orders"
 FIRST, LAST = date(2024, 2, 2), date(2024, 2, 12)
@@ -20,9 +20,12 @@ PREDICTIONS = f"{NAME}/predictions"
 
 
 @pytest.fixture(scope="module")
-def published(first_champion: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Eleven days that are published, whose features read both sources over three days."""
-    made = first_champion.copy(tmp_path_factory.mktemp("corrected") / "project")
+def published(first_champion: Project, tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Project:
+    """Eleven days that are published, whose features read both sources over three days; made after the first
+    champion, which others know as version 1."""
+    made = historical_january(tmp_path_factory.mktemp("corrected") / "project", mlflow_uri)
+    (made.settings.config / "pipelines" / NAME / "features.sql").write_text(LOOKING_BACK)
+    assert made.run("promote", NAME, "2024-02").promoted
     deliver(made.incoming, date(2024, 2, 1), LAST)
     made.load({"orders": f"2024-02-01..{LAST}", "arrivals": f"2024-02-01..{LAST}"})
     made.run("score", NAME, RANGE)
@@ -96,10 +99,27 @@ def test_as_known_data_gives_back_what_was_published_before_and_after_a_correcte
     assert "restated" not in project.entry(PREDICTIONS, "2024-02-05").meta
 
 
-def test_a_file_that_was_declared_missing_and_came_late_is_seen_by_corrected_data_alone(
+def test_of_sources_that_the_sql_does_not_look_back_on_only_a_days_own_rows_make_it_due(
     first_champion: Project, tmp_path: Path
 ):
-    late = first_champion.copy(tmp_path / "late")
+    own = first_champion.copy(tmp_path / "own")
+    deliver(own.incoming, date(2024, 2, 1), LAST)
+    own.load({"orders": f"2024-02-01..{LAST}", "arrivals": f"2024-02-01..{LAST}"})
+    own.run("score", NAME, RANGE)
+    restate(own, "2024-02-05")  # its SQL reads the day's own orders and the shops
+    own.write("arrivals/2024-02-06.csv", (own.incoming / "arrivals" / "2024-02-07.csv").read_bytes())
+    own.load({"arrivals": "2024-02-06"})
+    assert due(own) == {"2024-02-05": "restated input: orders/2024-02-05"}
+    ran = own.run("score", NAME, RANGE, data="corrected")
+    assert [one.key for one in ran.partitions] == ["2024-02-05"] and due(own) == {}
+
+
+def test_a_file_that_was_declared_missing_and_came_late_is_seen_by_corrected_data_alone(
+    first_champion: Project, tmp_path: Path, mlflow_uri: str
+):
+    late = historical_january(tmp_path / "late", mlflow_uri)
+    (late.settings.config / "pipelines" / NAME / "features.sql").write_text(LOOKING_BACK)
+    assert late.run("promote", NAME, "2024-02").promoted
     source = late.settings.config / "sources" / "arrivals" / "source.yaml"
     source.write_text(source.read_text() + "missing: [2024-02-05]\n")
     deliver(late.incoming, date(2024, 2, 1), LAST)
@@ -121,7 +141,7 @@ def test_plan_run_backfill_and_why_spell_it_alike(project: Project):
     range_ = ["--from", str(FIRST), "--to", str(LAST), "--data", "corrected"]
     planned = project.command("plan", NAME, *range_)
     assert "4 of 11 partitions are due: 4 restated input: orders/2024-02-05" in planned.out, planned.err
-    assert project.command("backfill", NAME, *range_, "--dry-run").out == planned.out
+    assert project.command("backfill", NAME, *range_, "--dry-run", "--stages", "score").out == planned.out
     ran = project.command("run", "score", NAME, RANGE, "--data", "corrected", "--json")
     assert [one["key"] for one in ran.json["partitions"]] == dependants(5, 8), ran.err
     told = project.command("why", NAME, "20240205-000", "2024-02-05")
@@ -140,5 +160,12 @@ def test_separate_steps_hand_on_which_data_it_is_and_what_the_features_took(proj
     ran = project.run("score", NAME, RANGE, given=given)
     assert [one.key for one in ran.partitions] == dependants(5, 8)
     took = project.table(PREDICTIONS).commits()[-1].took
-    assert took["featurize"] == features.seconds > 0
+    assert took["featurize"] == pytest.approx(features.seconds) and features.seconds > 0
     assert (took["computed"], took["threads"], took["device"]) == (4, project.settings.threads, "cpu")
+
+
+def test_a_view_that_is_gone_is_named_with_what_to_do(project: Project):
+    view = project.entry(PREDICTIONS, "2024-02-05").meta["view"]
+    (project.settings.home / "lake" / NAME / "views" / f"{view}.json").unlink()
+    told = project.command("plan", NAME, "--from", str(FIRST), "--to", str(LAST), "--data", "corrected")
+    assert told.code == 1 and f"{NAME}/views/{view}.json is not there" in told.err and "backup" in told.err

@@ -103,10 +103,25 @@ def test_the_command_shows_runs_of_days_that_stand_alike(project: Project):
     shown = project.command("plan", NAME, "--from", "2024-01-20", "--to", "2024-02-03")
     assert shown.code == 0, shown.err
     assert "2024-01-20..2024-02-01" in shown.out and "no champion" in shown.out
-    dry = project.command("backfill", NAME, "--from", "2024-01-20", "--to", "2024-02-03", "--dry-run")
-    assert (dry.code, dry.out) == (0, shown.out)
     as_json = project.command("plan", NAME, "--from", "2024-02-02", "--to", "2024-02-03", "--json").json
     assert [one["why"].partition(",")[0] for one in as_json["partitions"]] == ["published"] * 2
+
+
+def test_a_dry_backfill_says_what_each_stage_would_do_and_does_nothing(project: Project):
+    words, before = ("backfill", NAME, "--from", "2024-01-31", "--to", "2024-02-04", "--dry-run"), project.objects()
+    dry = project.command(*words)
+    assert dry.code == 0, dry.err
+    ingest, _, rest = dry.out.partition("\n\n")
+    assert "ingest orders: 0 of 5 deliveries are not in the lake" in ingest.splitlines()
+    assert "ingest arrivals: 2 of 5 deliveries are not in the lake" in ingest.splitlines()
+    assert rest == project.command("plan", *words[1:-1]).out
+    everything = project.command(*words, "--stages", "ingest,train,score", "--json").json
+    assert everything["deliveries"]["orders"] == []
+    assert everything["deliveries"]["arrivals"] == ["2024-02-03", "2024-02-04"]
+    assert everything["trainings"] == ["2024-02"] and len(everything["partitions"]) == 5
+    only = project.command(*words, "--stages", "train")
+    assert only.out == "train: 2024-02\n"
+    assert project.objects() == before
 
 
 SIZES = (1, 12, 3, 8, 1, 16, 5, 2, 10, 6)
@@ -139,7 +154,8 @@ def test_after_ten_runs_a_plan_tells_the_time_of_the_next_and_then_what_it_took(
     found = after.measured
     assert (found.runs, found.partitions, found.learnt_from) == (1, 14, 10)
     assert found.estimated == pytest.approx(told.seconds, abs=0.002)
-    assert outside / 2 < found.actual <= outside
+    # the rest is the start of a process
+    assert outside / 5 < found.actual <= outside
     assert found.actual * (1 - NOISE) < found.estimated < found.actual * (1 + NOISE)
     assert "what is published took" in text(after) and "from the 10 runs before" in text(after)
 

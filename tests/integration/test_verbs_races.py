@@ -125,6 +125,28 @@ def test_two_processes_score_the_same_partition_once(february: Project):
     assert len(february.rows(PREDICTIONS, ("2024-02-03",))) == 40
 
 
+def test_a_backfill_and_a_schedule_that_meet_on_a_day_publish_each_day_once(february: Project):
+    """As Airflow runs them: the backfill's chunk is one command, the schedule hands on what it pinned before."""
+    pin = february.run("pin", "late_orders", "2024-02-03", run_id="scheduled")
+    features = february.run("featurize", "late_orders", "2024-02-03", given={"pin": pin}, run_id="scheduled")
+    chunk = february.start(
+        "run", "score", "late_orders", "2024-02-02..2024-02-04", "--json", MILLRACE_RUN_ID="backfill"
+    )
+    try:
+        given = {"pin": pin, "featurize": features}
+        done = statuses(february.run("score", "late_orders", "2024-02-03", given=given, run_id="scheduled"))
+    except SupersededError:
+        done = ["superseded"]
+    end = ended(chunk)
+    assert end.code == 0, end.err
+    wrote = {key: entry.run_id for (key,), entry in february.table(PREDICTIONS).entries().items()}
+    assert wrote == dict.fromkeys(("2024-02-02", "2024-02-03", "2024-02-04"), "backfill") | (
+        {"2024-02-03": "scheduled"} if done == ["published"] else {}
+    )
+    assert len(february.rows(PREDICTIONS)) == 120
+    assert february.run("score", "late_orders", "2024-02-02..2024-02-04").partitions == ()
+
+
 @pytest.mark.parametrize(
     ("verb", "commit", "moment"),
     [("ingest", 1, "before"), ("ingest", 1, "after"), ("validate", 2, "before"), ("validate", 2, "after")],

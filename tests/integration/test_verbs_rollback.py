@@ -401,6 +401,7 @@ def test_a_named_version_scores_any_day_but_those_that_it_was_trained_on(bad):
     code, _, _ = call("run", "score", NAME, train[1], "--model", worse, "--allow-in-sample")
     meta = project.entry(PREDICTIONS, train[1]).meta
     assert code == 0 and (meta["in_sample"], meta["chosen"], meta["model_version"]) == (True, "named", worse)
+    assert f"published by version {worse} (named, in sample)" in project.command("ledger", NAME, "--at", train[1]).out
     # published is published, whichever model is asked for
     assert project.run("pin", NAME, GOOD_DAYS[0], model=worse).skipped[0].reason == f"published, by version {good}"
     assert "in_sample" not in project.entry(PREDICTIONS, GOOD_DAYS[0]).meta

@@ -26,7 +26,7 @@ from tasks.maintain import pipeline_tables
 from tasks.settings import load_pipeline, load_source
 from tasks.validate import validate
 from tests.support.dask_processes import dask_processes
-from tests.support.pipelines import deliver, write_config
+from tests.support.pipelines import deliver, write_config, write_rollups
 from tests.support.project import Project, make_project, with_settings
 
 PLAIN, ROLLED = "by_sql", "by_rollup"
@@ -79,16 +79,6 @@ def make_both(folder: Path, *, live: bool = False) -> Project:
         os.utime(file, (0, 0))
     project.load({"orders": "2024-01-01..2024-01-21", "arrivals": "2024-01-01..2024-01-20", "shops": "all"})
     return project
-
-
-def write_rollups(folder, **rollups: tuple[str, str]) -> None:
-    """Rollups of a pipeline, each as (source, SQL)."""
-    (folder / "rollups").mkdir(exist_ok=True)
-    text = ", ".join(f"{name}: {over}" for name, (over, _) in rollups.items())
-    with (folder / "pipeline.yaml").open("a") as spec:
-        spec.write(f"rollups: {{{text}}}\n")
-    for name, (_, sql) in rollups.items():
-        (folder / "rollups" / f"{name}.sql").write_text(sql)
 
 
 def featurized(

@@ -9,7 +9,7 @@ from datetime import date
 
 import pytest
 
-from tasks.errors import DigestError, TrainingError
+from tasks.errors import ClusterError, DigestError, TrainingError
 from tests.support.pipelines import deliver, write_config
 from tests.support.project import Project, ended, with_settings
 
@@ -58,6 +58,21 @@ def test_the_same_inputs_are_trained_once(champion: Project):
     champion.lake.objects.put(f"{key}/rows/0.parquet", b"rows")
     champion.run("train", "late_orders", "2024-02", given={"pin_training": replace(pin, done=None)})
     assert champion.objects() == before
+
+
+def test_a_run_whose_rows_a_twin_has_cleared_goes_on_with_the_twins_model(champion: Project, monkeypatch):
+    spec = champion.settings.config / "pipelines" / "late_orders" / "pipeline.yaml"
+    spec.write_text(spec.read_text().replace("rounds: 5", "rounds: 8"))
+    twins = []
+
+    def late(**arguments):
+        monkeypatch.undo()
+        twins.append(champion.run("train", "late_orders", "2024-02"))
+        raise ClusterError("a process that trains failed: [Errno 2] No such file or directory")
+
+    monkeypatch.setattr("tasks.train.fit", late)
+    mine = champion.run("train", "late_orders", "2024-02")
+    assert mine.model == twins[0].model and not twins[0].reused
 
 
 def test_changed_parameters_make_a_training_due_again(champion: Project):

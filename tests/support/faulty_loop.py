@@ -71,8 +71,15 @@ class Loop:
 
 
 def clean_failure(ended: Ended) -> dict[str, Any]:
-    """The error of a command that failed as documented: an error of ours, told as JSON and in one line."""
+    """The error of a command that failed as documented: an error of ours, told as JSON and in one line.
+
+    Maintenance goes on with the other tables, and tells the problem of each in its result.
+    """
     assert ended.code == 1, (ended.code, ended.err)
+    if "tables" in ended.json:
+        problems = [one["problem"] for one in ended.json["tables"] if one["problem"]]
+        assert problems and all(map(str.isprintable, problems)) and "Traceback" not in ended.err, ended
+        return {"type": "a table's problem", "message": problems[0]}
     error = ended.json["error"]
     assert error["type"] not in ("MillraceError", "Exception"), error
     assert error["message"].isprintable(), error

@@ -23,6 +23,8 @@ from tests.support.pipelines import deliver
 from tests.support.project import Project
 
 FIRST, DAYS = date(2024, 2, 1), 5
+LATE = (date(2024, 2, 3), date(2024, 2, 4))
+"""Days whose outcomes come late, if at all before the end: the days after them wait for these."""
 ZONE = "America/New_York"
 POINTS = {name: [point for scenario, point in listed() if scenario == name] for name in SCENARIOS}
 
@@ -54,8 +56,10 @@ def beginning(workshop: Workshop, folder: Path) -> tuple[Project, list[int]]:
         file.write_text(text.replace("rounds: 5", f"rounds: {rounds}"))
         versions.append(begun.run("train", NAME, TRAINING).model.version)
     file.write_text(text)
-    deliver(begun.incoming, FIRST, FIRST + timedelta(days=DAYS - 1))
-    begun.load({"arrivals": f"{FIRST}..{FIRST + timedelta(days=DAYS - 1)}"})
+    last = FIRST + timedelta(days=DAYS - 1)
+    deliver(begun.incoming, FIRST, last)
+    for days in (f"{FIRST}..{LATE[0] - timedelta(days=1)}", str(last)):
+        begun.load({"arrivals": days})
     return begun, versions
 
 
@@ -78,6 +82,7 @@ class Histories(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
         self.now = self.project.copy(self.folder)
         self.delivered: list[date] = []
+        self.awaited = list(LATE)
         self.published: dict[str, int] = {}
         self.seen.count("histories")
 
@@ -98,6 +103,15 @@ class Histories(RuleBasedStateMachine):
         self.run("run", "ingest", "orders", str(day), point=landing)
         self.run("run", "validate", "orders", str(day), point=judging)
         self.delivered.append(day)
+
+    @precondition(lambda self: self.awaited)
+    @rule(data=st.data(), landing=kills("ingest"), judging=kills("validate"))
+    def late_outcomes_come(self, data, landing: Point | None, judging: Point | None) -> None:
+        day = data.draw(st.sampled_from(self.awaited))
+        self.seen.count("late deliveries")
+        self.run("run", "ingest", "arrivals", str(day), point=landing)
+        self.run("run", "validate", "arrivals", str(day), point=judging)
+        self.awaited.remove(day)
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data(), factor=st.sampled_from([0.5, 0.9]))
@@ -163,6 +177,9 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "now") or not self.delivered:
             return
+        for day in self.awaited:
+            for verb in ("ingest", "validate"):
+                self.run("run", verb, "arrivals", str(day))
         days = f"{self.delivered[0]}..{self.delivered[-1]}"
         self.run("run", "score", NAME, days)
         self.what_is_published_is_right()

@@ -25,7 +25,7 @@ from tasks.registry.registry import ALIAS
 from tests.support import reader
 from tests.support.forked_steps import ForkedSteps, Point, forked_steps
 from tests.support.mlflow_server import mlflow_server
-from tests.support.pipelines import deliver, write_config
+from tests.support.pipelines import CONTRACT, deliver, write_config, write_rollups
 from tests.support.project import Project, historical_january, make_project, with_settings
 from tests.support.rows import scatter
 
@@ -33,6 +33,14 @@ FILE = Path(__file__).with_name("kill_points.txt")
 NAME, TRAINING = "late_orders", "2024-02"
 FEBRUARY = "2024-02-01..2024-02-04"
 PREDICTED = "2024-02-02..2024-02-04"
+SEARCH = "search: {trials: 2, validation: 3d, space: {max_depth: [1, 4]}}"
+ROLLUP = (
+    "select shop, count(*) as orders, sum(late::int) as late from orders join arrivals using (order_id) group by shop"
+)
+FEATURES = """
+select e.order_id, e.amount, h.orders, h.late
+from entities e left join (select shop, sum(orders) as orders, sum(late) as late from past group by shop) h using (shop)
+"""
 RUN = {"MILLRACE_RUN_ID": "the-run", "MILLRACE_ATTEMPT": "1"}
 
 
@@ -45,26 +53,36 @@ class Scenario:
         state: name of the state.
         given: verbs whose results are handed over.
         fresh: whether each run needs another training, so that MLflow does not know it already.
+        known: whether each run meets a training that MLflow knows already, the one that is traced too.
     """
 
     words: tuple[str, ...]
     state: str
     given: tuple[str, ...] = ()
     fresh: bool = False
+    known: bool = False
 
 
 SCENARIOS = {
     "ingest": Scenario(("run", "ingest", "orders", "2024-01-01..2024-01-03"), "delivered"),
     "validate": Scenario(("run", "validate", "orders", "2024-01-01..2024-01-03"), "landed"),
     "featurize": Scenario(("run", "featurize", NAME, PREDICTED), "february", ("pin",)),
+    "featurize with rollups": Scenario(("run", "featurize", NAME, PREDICTED), "rolled"),
     "score": Scenario(("run", "score", NAME, PREDICTED), "featurized", ("pin", "featurize")),
     "train": Scenario(("run", "train", NAME, TRAINING), "january", fresh=True),
+    "train with a search": Scenario(("run", "train", NAME, TRAINING), "searching", fresh=True),
     "evaluate": Scenario(("run", "evaluate", NAME, TRAINING), "trained", ("pin_training", "featurize", "train")),
     "promote": Scenario(
         ("run", "promote", NAME, TRAINING), "trained", ("pin_training", "featurize", "train", "evaluate")
     ),
     "promote by hand": Scenario(("promote", NAME, "OTHER", "--why", "it looks better"), "february"),
     "rollback": Scenario(("rollback", NAME, "--from", "BAD", "--why", "it is bad", "--repair"), "bad"),
+    "replay": Scenario(("replay", NAME, "2024-02-02"), "set aside"),
+    "backtest": Scenario(
+        ("backtest", NAME, "--from", "2024-02-01", "--to", "2024-02-04", "--name", "walk"),
+        "february without a champion",
+        known=True,
+    ),
     "maintain": Scenario(("maintain",), "scattered"),
 }
 
@@ -96,15 +114,16 @@ class Workshop:
         return copy, (*words, "--json")
 
     def _forget_alias(self) -> None:
-        """MLflow's alias is one for all projects here: without it each begins alike."""
+        """MLflow's aliases are one for all projects here: without them each begins alike."""
         client = MlflowClient(self.mlflow, registry_uri=self.mlflow)
-        with suppress(MlflowException):  # no model yet
-            client.delete_registered_model_alias(NAME, ALIAS)
+        for model in (NAME, f"{NAME}-backtests-walk"):
+            with suppress(MlflowException):  # no model yet
+                client.delete_registered_model_alias(model, ALIAS)
 
     def state(self, name: str) -> tuple[Project, dict[str, Result], dict[str, str]]:
         """A state: a project to copy, the results of verbs before it, and numbers that words stand for."""
         if name not in self._made:
-            self._made[name] = getattr(self, f"_{name}")(self.folder / name)
+            self._made[name] = getattr(self, f"_{name.replace(' ', '_')}")(self.folder / name)
         return self._made[name]
 
     def _new(self, folder: Path, first: date, last: date) -> Project:
@@ -124,6 +143,35 @@ class Workshop:
     def _january(self, folder: Path):
         return _alone(historical_january(folder, self.mlflow, first=22)), {}, {}
 
+    def _searching(self, folder: Path):
+        project = self.state("january")[0].copy(folder)
+        file = project.settings.config / "pipelines" / NAME / "pipeline.yaml"
+        file.write_text(file.read_text().replace("rounds: 5", f"rounds: 5, {SEARCH}"))
+        return project, {}, {}
+
+    def _february_without_a_champion(self, folder: Path):
+        return _with_february(self.state("january")[0].copy(folder)), {}, {}
+
+    def _rolled(self, folder: Path):
+        project = self.state("january")[0].copy(folder)
+        part = project.settings.config / "pipelines" / NAME
+        part.joinpath("features.sql").write_text(FEATURES)
+        write_rollups(part, past=("arrivals", ROLLUP))
+        assert project.run("promote", NAME, TRAINING).promoted
+        return _with_february(project), {}, {}
+
+    def _set_aside(self, folder: Path):
+        trained, results, _ = self.state("trained")
+        project = trained.copy(folder)
+        assert project.run("promote", NAME, TRAINING, given=results).promoted
+        source = project.settings.config / "sources" / "orders"
+        (source / "contract.json").write_text(CONTRACT.replace("1000", "600"))
+        text = (source / "source.yaml").read_text()
+        (source / "source.yaml").write_text(f"{text}max_reject_rate: 0.9\n")
+        _with_february(project).run("score", NAME, PREDICTED)
+        (source / "contract.json").write_text(CONTRACT)
+        return project, {}, {}
+
     def _trained(self, folder: Path):
         project = self.state("january")[0].copy(folder)
         results: dict[str, Result] = {}
@@ -140,8 +188,7 @@ class Workshop:
         file.write_text(text.replace("rounds: 5", "rounds: 6"))
         other = project.run("train", NAME, TRAINING).model.version
         file.write_text(text)
-        deliver(project.incoming, date(2024, 2, 1), date(2024, 2, 4))
-        project.load({"orders": FEBRUARY, "arrivals": "2024-02-01..2024-02-03"})
+        _with_february(project)
         return project, {"pin": project.run("pin", NAME, PREDICTED)}, {"OTHER": str(other)}
 
     def _featurized(self, folder: Path):
@@ -167,6 +214,13 @@ class Workshop:
         return project, {}, {}
 
 
+def _with_february(project: Project) -> Project:
+    """The same project, its first days of February ingested too."""
+    deliver(project.incoming, date(2024, 2, 1), date(2024, 2, 4))
+    project.load({"orders": FEBRUARY, "arrivals": "2024-02-01..2024-02-03"})
+    return project
+
+
 def age(project: Project) -> None:
     """Have everything in the lake look a month old, so that maintenance takes what nobody needs."""
     moment = time.time() - 30 * 86_400
@@ -190,6 +244,9 @@ class Unbroken:
 def unbroken(workshop: Workshop, name: str) -> Unbroken:
     """Run a scenario to its end. Of each gateway call the first and the last are points, before and after."""
     project, words = workshop.begin(name)
+    if SCENARIOS[name].known:
+        assert workshop.steps.run(project, *words, environment=RUN).code == 0
+        project, words = workshop.begin(name)
     trace = project.folder / "trace"
     ended = workshop.steps.run(project, *words, trace=trace, environment=RUN)
     assert ended.code == 0, ended.err

@@ -20,7 +20,9 @@ from tests.support.dask_processes import ROOT, DaskProcesses
 from tests.support.project import Ended, Project, ended
 
 NAME, TRAINING = "late_orders", "2024-02"
-ROUNDS, EVERY = 600, 5
+ROUNDS, EVERY = 900, 5
+LATEST = 200
+"""The last round at which something is killed: far from the end, for where the tests' own process gets no processor."""
 COMBINATIONS = (
     ("scheduler", "outside scheduler"),
     ("task", "one process"),
@@ -80,8 +82,7 @@ def draw_kills(count: int, seed: str) -> list[Kill]:
     draw = random.Random(seed)
     order = draw.sample(COMBINATIONS, len(COMBINATIONS))
     return [
-        Kill(*order[number % len(order)], at=draw.randrange(2 * EVERY, ROUNDS // 3), seed=number)
-        for number in range(count)
+        Kill(*order[number % len(order)], at=draw.randrange(2 * EVERY, LATEST), seed=number) for number in range(count)
     ]
 
 
@@ -114,6 +115,10 @@ def check_goes_on(kill: Kill, project: Project, outside: DaskProcesses) -> Survi
     try:
         _wait_for_round(project, EVERY, step)
         before = _living(project)  # looking for them takes some rounds
+        while kill.what == "worker" and kill.place != "outside scheduler" and not _trainers(before):
+            seen = [" ".join(words_of(one)) for one in before]
+            assert step.running(), f"no trainer among {seen}, until it ended: {step.end().err}"
+            before |= _living(project) | set(_below(step.pid))  # psutil does not see all of them each time
         _wait_for_round(project, kill.at, step)
         time.sleep(random.Random(kill.seed).random() / 50)  # between two checkpoints, too
         killed = time.monotonic()
@@ -241,9 +246,14 @@ def _strike(kill: Kill, living: set[psutil.Process], step: _Command | _Task, out
     elif kill.place == "outside scheduler":
         outside.kill_worker(kill.seed)
     else:
-        others = {"resource_tracker", NAME}  # Python's own helper, and the step itself
-        trainers = sorted(one.pid for one in living if not any(word in " ".join(words_of(one)) for word in others))
+        trainers = _trainers(living)
         psutil.Process(trainers[kill.seed % len(trainers)]).kill()
+
+
+def _trainers(living: set[psutil.Process]) -> list[int]:
+    """The pids of those that train, without Python's own helper and the step itself."""
+    others = {"resource_tracker", NAME}
+    return sorted(one.pid for one in living if not any(word in " ".join(words_of(one)) for word in others))
 
 
 def check_no_process(project: Project, before: set[psutil.Process]) -> None:
@@ -279,15 +289,15 @@ def _living(project: Project) -> set[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("MILLRACE_HOME") == str(project.settings.home):
-                found |= {process, *_below(process)}
+                found |= {process, *_below(process.pid)}
     return {process for process in found if _lives(process)}
 
 
-def _below(process: psutil.Process) -> list[psutil.Process]:
+def _below(pid: int) -> list[psutil.Process]:
     """All that a process started; asked again where one of them ended meanwhile."""
     for _ in range(10):
         with suppress(psutil.Error):
-            return process.children(recursive=True)
+            return psutil.Process(pid).children(recursive=True)
     return []
 
 

@@ -62,6 +62,15 @@ from entities o left join shops s using (shop)
 """
 
 
+LOOKING_BACK = """
+with sold as (select shop, count(*) as orders from orders group by shop),
+     known as (select o.shop, avg(cast(a.late as int)) as late from arrivals a join orders o using (order_id) group by o.shop)
+select e.order_id, e.amount, s.orders, k.late
+from entities e left join sold s using (shop) left join known k using (shop)
+"""
+"""Feature SQL that reads three days of both sources."""
+
+
 def write_config(folder: Path, *names: str, live: bool = False) -> Path:
     """Write three shared sources and a pipeline for each name; returns the folder for MILLRACE_CONFIG.
 
@@ -82,6 +91,16 @@ def write_config(folder: Path, *names: str, live: bool = False) -> Path:
         (part / "pipeline.yaml").write_text(PIPELINE.replace("NAME", name))
         (part / "features.sql").write_text(FEATURES)
     return folder
+
+
+def write_rollups(folder: Path, **rollups: tuple[str, str]) -> None:
+    """Give the pipeline in a folder rollups, each as (source, SQL)."""
+    (folder / "rollups").mkdir(exist_ok=True)
+    text = ", ".join(f"{name}: {over}" for name, (over, _) in rollups.items())
+    with (folder / "pipeline.yaml").open("a") as spec:
+        spec.write(f"rollups: {{{text}}}\n")
+    for name, (_, sql) in rollups.items():
+        (folder / "rollups" / f"{name}.sql").write_text(sql)
 
 
 def deliver(landing: Path, first: date, last: date, *, orders: int = 40) -> None:

@@ -32,7 +32,14 @@ FILE = ROOT / "docs" / "reliability.md"
 KEPT = ROOT / ".proofs"
 WRITES = ("*.py", "lake/*.py", "registry/*.py", "domain/*.py", "command/*.py")
 TRAINS = ("compute/*.py", "train.py", "fit.py", "spans.py", "search.py", "labelled.py")
-CODE = {"kill-points": WRITES, "histories": WRITES, "faults": WRITES, "kills": TRAINS, "cuts": TRAINS}
+CODE = {
+    "kill-points": WRITES,
+    "histories": WRITES,
+    "faults": WRITES,
+    "mutants": WRITES,
+    "kills": TRAINS,
+    "cuts": TRAINS,
+}
 """Section -> the code below tasks/ that it proves: it must be newer than any change there."""
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -113,6 +120,15 @@ def histories_table(found: Sequence[Found]) -> Table:
     """What there was in the histories in which each promise was held: each has its counts."""
     counts = sum((Counter(one["counts"]) for one in found), Counter())
     return [*counts, "failures"], [[*map(str, counts.values()), "none"]]
+
+
+def mutants_table(found: Sequence[Found]) -> Table:
+    """The planted mutants: each has its name and what was said of the lake."""
+    rows = [[one["mutant"].replace("_", " "), "nothing", one["said"]] for one in found]
+    return ["mutant", "said where it is not planted", "said where it is"], [
+        *rows,
+        [f"caught: {len(found)} of {len(found)}", "", ""],
+    ]
 
 
 def faults_table(found: Sequence[Found]) -> Table:

@@ -117,7 +117,7 @@ def test_an_unexpected_error_is_one_line_too(call: Call, tmp_path: Path):
         (["check", "nothing"], "there is no shared source or pipeline 'nothing'"),
         (["check", "--leaks"], "expected the pipelines to check"),
         (["check", "--leaks", "orders"], "there is no pipeline 'orders'"),
-        (["check", "--leaks", "late_orders", "--partitions", "0"], "'0' is no number of partitions"),
+        (["check", "--leaks", "late_orders", "--partitions", "0"], "'0' is no number; expected 1 or more"),
         (["backfill", "late", "--from", "2024-01-01", "--to", "2024-01-02"], "there is no pipeline 'late'"),
         (["backfill", "late_orders", "--from", "2024-01-02", "--to", "2024-01-01"], "--to 2024-01-01 is before"),
         (["backfill", "late_orders", "--from", "2024-01-01", "--to", "2024-01-02", "--stages", "x"], "'x' is none of"),

@@ -47,3 +47,11 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     holder.communicate()
     with hold_gpus(NAMES, 2, patience=0, folder=tmp_path) as held:
         assert held.names == NAMES
+
+
+def test_how_xgboost_was_built_is_known_without_importing_it():
+    import xgboost
+
+    code = "import sys; from tasks.compute.devices import built_with_cuda; print(built_with_cuda(), 'xgboost' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [str(xgboost.build_info()["USE_CUDA"]), "False"]

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.compute.machine import free_memory
 from tasks.compute.pace import READING_GRACE, Pace
-from tasks.compute.sizing import Machine, Shape, choose_way, estimate
+from tasks.compute.sizing import Machine, Shape, choose_outside, choose_way, estimate
 from tasks.errors import ClusterError
 from tasks.settings import REPOSITORY, Settings
 from tasks.train import cost
@@ -31,13 +31,13 @@ def test_what_fits_is_trained_in_one_process_and_what_does_not_in_external_memor
 
 def test_what_was_killed_for_memory_is_followed_by_external_memory_unless_the_spec_insists():
     choice = choose_way(SMALL, Machine(64 * GB), short=True)
-    assert (choice.way, choice.device) == ("external", "cpu") and "had too little memory" in choice.reason
+    assert (choice.way, choice.device) == ("external", "cpu") and "for want of memory as it seems" in choice.reason
     assert choose_way(SMALL, Machine(64 * GB, gpus=[8 * GB]), short=True).device == "cuda"
     assert choose_way(SMALL, Machine(64 * GB), wish="single", short=True).way == "single"
     assert choose_way(SMALL, Machine(64 * GB, workers=2), short=True).way == "external"
     assert choose_way(LARGE, Machine(64 * GB, gpus=[8 * GB, 8 * GB]), short=True).way == "external"
     assert choose_way(SMALL, Machine(64 * GB, workers=2), wish="cluster", short=True).way == "cluster"
-    assert choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786"), short=True).way == "external"
+    assert choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786"), short=True).way == "cluster"
     poor = choose_way(Shape(10**9, 100, 256), Machine(4 * GB, gpus=[20 * GB]))
     assert poor.way == "external" and "100.0 GB of the host's memory, 4.0 GB are free" in poor.reason
 
@@ -65,6 +65,17 @@ def test_the_spec_and_the_settings_can_say_otherwise():
     crowded = choose_way(SMALL, Machine(2 * GB, workers=8))  # and each is a process
     assert crowded.way == "single" and "3.4 GB more for the 8 workers of the settings" in crowded.reason
     assert "tcp://there:8786" in choose_way(SMALL, Machine(64 * GB, scheduler="tcp://there:8786")).reason
+
+
+def test_outside_workers_keep_their_data_outside_where_it_is_more_than_theirs_or_one_was_lost_for_it():
+    def choice(each, *, workers=2, short=False, device="cpu"):
+        return choose_outside(LARGE, device, workers=workers, each=each, short=short)
+
+    assert choice(8 * GB)[0] and not choice(64 * GB)[0] and not choice(None)[0]
+    assert choice(64 * GB, short=True)[0] and "for want of memory" in choice(64 * GB, short=True)[1]
+    assert not choice(8 * GB, workers=8)[0]  # each has a share of the rows
+    assert not choice(12 * GB, device="cuda")[0] and choice(2 * GB, device="cuda")[0]
+    assert " of 8.0 GB" in choice(8 * GB)[1]
 
 
 def test_more_rows_classes_or_bins_need_more_and_external_memory_less():

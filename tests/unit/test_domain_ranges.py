@@ -12,7 +12,15 @@ from tests.support.specs import pipeline
 
 @pytest.mark.parametrize(
     ("partitions", "sizes"),
-    [(0, []), (1, [1]), (14, [14]), (20, [14, 6]), (90, [15] * 6), (365, [61] * 5 + [60]), (800, [124] * 6 + [56])],
+    [
+        (0, []),
+        (1, [1]),
+        (31, [31]),
+        (40, [31, 9]),
+        (200, [34] * 5 + [30]),
+        (365, [61] * 5 + [60]),
+        (800, [124] * 6 + [56]),
+    ],
 )
 def test_a_range_is_cut_into_a_few_fat_chunks(partitions, sizes):
     keys = [f"k{number:03d}" for number in range(partitions)]
@@ -26,8 +34,8 @@ def test_a_range_is_cut_into_a_few_fat_chunks(partitions, sizes):
 
 
 def test_each_source_of_a_pipeline_has_chunks_of_its_own():
-    chunks = delivery_chunks(pipeline(), date(2013, 1, 1), date(2013, 1, 20))
-    expected = [("2013-01-01..2013-01-14", 14), ("2013-01-15..2013-01-20", 6)]
+    chunks = delivery_chunks(pipeline(), date(2013, 1, 1), date(2013, 2, 9))
+    expected = [("2013-01-01..2013-01-31", 31), ("2013-02-01..2013-02-09", 9)]
     assert chunks == [Chunk(name, text, count) for name in ("rows", "truth") for text, count in expected]
 
 
