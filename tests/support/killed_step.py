@@ -13,7 +13,7 @@ import sys
 
 
 def arm(target: str, moment: str, number: int) -> None:
-    """Have the process die at the given call."""
+    """Have the process die at the given call; with `after`, where that one raises, behind the next that returns."""
     target, _, text = target.partition("@")
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
@@ -27,11 +27,10 @@ def arm(target: str, moment: str, number: int) -> None:
         told = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
         counts = not text or any(text in value for value in told)
         calls += counts
-        due = counts and calls == number
-        if due and moment == "before":
+        if counts and calls == number and moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*args, **kwargs)
-        if due:
+        if counts and calls >= number and moment == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
