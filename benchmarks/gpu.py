@@ -7,11 +7,12 @@ three more: `python3.12 -m venv env`,
 `env/bin/pip install --no-index --find-links wheels -r benchmarks/gpu-requirements.txt` and
 `env/bin/python -m benchmarks.gpu`. Airflow, MLflow, Great Expectations, DuckDB and Delta are not needed.
 
-It prints a table: the behaviour suite of every place of training on one GPU and on a Dask-CUDA cluster; training
+It prints a table: the behaviour suite of every place of training on one GPU, on a Dask-CUDA cluster and on `dask cuda worker` processes of
+an outside scheduler; training
 of each `--rows` against plain XGBoost on the same GPU, from memory and, up to ten million rows, from the same files, and
 from external memory; the cluster's start-up; scoring against the device's own upload and against the processors; SHAP
-values; a training that is killed and goes on, in one process and on the cluster; two trainings at once, one of which
-waits. Each side is a process of its own. All but the cluster's run on one GPU, the first that no training holds, and
+values; a training that is killed and goes on, in one process and on both clusters; two trainings at once, one of which
+waits. Each side is a process of its own. All but the clusters' run on one GPU, the first that no training holds, and
 its memory is what the table tells, also what is still in use when all have ended.
 A side that fails is named, the others go on, and the exit status is 1. `--parts` takes some of them.
 `--device cpu` runs the same code on the processors, which is how it is tested where there is no GPU.
@@ -29,10 +30,10 @@ import time
 from pathlib import Path
 
 from benchmarks.flights import FEATURES, flights
-from benchmarks.gpu_sides import CLUSTER, SIDES, size_of_file
+from benchmarks.gpu_sides import CLUSTER, OUTSIDE, SIDES, size_of_file
 from benchmarks.measure import Figure, Part, Ran, cores, of, ratios, rounds, run
 
-PLACES = ("one process", CLUSTER)
+PLACES = ("one process", CLUSTER, OUTSIDE)
 _COMPARED = 10_000_000
 """Rows up to which a training is compared with pandas' way and with external memory, too."""
 
@@ -146,7 +147,7 @@ class Suite:
         return [self._side(name, self.least, *more) for _ in range(self.times)]
 
     def _side(self, name: str, count: int, *more: object) -> Ran:
-        whole = name == "cluster" or CLUSTER in more
+        whole = name == "cluster" or {CLUSTER, OUTSIDE} & set(more)
         words = ("--device", self.device, "--rounds", self.boosts, "--folder", self.folder, *more)
         with GpuMemory(self.gpu) as memory:
             ran = run(
@@ -231,7 +232,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000_000, 100_000_000])
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "millrace-flights")
     parser.add_argument("--quick", action="store_true", help="wait for no idle machine: to see that it works")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/measured/gpu.json too")

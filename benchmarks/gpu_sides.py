@@ -10,8 +10,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +21,13 @@ from benchmarks.flights import FEATURES, FILE_ROWS, flights
 from benchmarks.measure import answer, cores, family, say
 from benchmarks.training import PARAMS, encoded, frame_of, seen_of
 
+if TYPE_CHECKING:
+    from tests.support.dask_processes import DaskProcesses
+
 BATCH = 65_536
 """As the settings' score_batch_rows."""
 CLUSTER = "Dask workers"
+OUTSIDE = "workers of an outside scheduler"
 _UPLOAD = 1 << 28
 
 
@@ -31,21 +37,42 @@ def size_of_file(rows: int) -> int:
 
 @contextmanager
 def place(where: str, device: str, folder: Path) -> Iterator:
-    """One process, or a Dask cluster of every GPU (two workers on the CPU)."""
+    """One process, or a Dask cluster of every GPU (two workers on the CPU), local or of an outside scheduler."""
     from tasks.compute.cluster import open_cluster
-    from tasks.compute.devices import find_gpus
     from tasks.compute.single import Single
+
+    names = _gpus(device)
+    if where == "one process":
+        yield Single(device, cores(), folder, gpu=names[0] if names else None)
+        return
+    arguments = {"workers": 2, "threads": cores(), "memory_limit": "0" if names else "2GiB", "workdir": folder}
+    if where == CLUSTER:
+        with open_cluster(scheduler=None, gpus=names, **arguments) as running:
+            yield running
+        return
+    with (
+        _outside(names, folder) as outside,
+        open_cluster(scheduler=outside.address, gpus=len(names), **arguments) as running,
+    ):
+        yield running
+
+
+def _gpus(device: str) -> list[str]:
+    """UUIDs; none on the CPU."""
+    from tasks.compute.devices import find_gpus
 
     found, why = find_gpus() if device == "cuda" else ([], "")
     if device == "cuda" and not found:
         raise SystemExit(f"there is no GPU: {why}")
-    names = [gpu.uuid for gpu in found]
-    if where == "one process":
-        yield Single(device, cores(), folder, gpu=names[0] if names else None)
-        return
-    arguments = {"scheduler": None, "threads": cores(), "memory_limit": "0" if names else "2GiB", "workdir": folder}
-    with open_cluster(workers=2, gpus=names, **arguments) as running:
-        yield running
+    return [gpu.uuid for gpu in found]
+
+
+def _outside(names: list[str], folder: Path) -> AbstractContextManager[DaskProcesses]:
+    """A scheduler and, for each GPU, a `dask cuda worker`; two workers without one."""
+    from tests.support.dask_processes import dask_processes
+
+    (folder / "dask").mkdir()
+    return dask_processes(folder / "dask", workers=len(names) or 2, gpus=names)
 
 
 def _checks(words: argparse.Namespace, folder: Path) -> None:
@@ -64,6 +91,8 @@ def _checks(words: argparse.Namespace, folder: Path) -> None:
 
 
 def _ours(words: argparse.Namespace, folder: Path, *, wish: str = "auto") -> None:
+    import tasks.compute.places  # noqa: F401  before the clock, as the others' imports are
+
     began = time.monotonic()
     trained = _train(words, folder, wish=wish)
     answer(seconds=time.monotonic() - began, rows=trained.rows)
@@ -73,7 +102,15 @@ def _external(words: argparse.Namespace, folder: Path) -> None:
     _ours(words, folder, wish="external")
 
 
-def _train(words: argparse.Namespace, folder: Path, *, wish: str = "auto", say: Callable[[str], None] = say, **more):
+def _train(
+    words: argparse.Namespace,
+    folder: Path,
+    *,
+    wish: str = "auto",
+    scheduler: str | None = None,
+    say: Callable[[str], None] = say,
+    **more,
+):
     """As `tasks.train` does, from its files on."""
     from tasks.compute.places import Means, open_place
     from tasks.compute.rows import TrainingData
@@ -84,7 +121,9 @@ def _train(words: argparse.Namespace, folder: Path, *, wish: str = "auto", say: 
     encoding, seen = seen_of(files)
     shape = Shape(seen.rows, len(FEATURES), PARAMS["max_bin"])
     # a cluster on the processors has two workers
-    means = Means(folder=folder, threads=cores(), workers=2 if wish == "cluster" else 1, memory_limit="0")
+    means = Means(
+        folder=folder, threads=cores(), workers=2 if wish == "cluster" else 1, memory_limit="0", scheduler=scheduler
+    )
     trained = train(
         lambda: open_place(shape, means, wish=wish, gpus=1 if words.device == "cuda" else 0, say=say),
         TrainingData(tuple(map(str, files))),
@@ -217,19 +256,33 @@ def _resume(words: argparse.Namespace, folder: Path) -> None:
 
     kept = Checkpoints(FolderStore(folder / "store"), "training", every=max(1, words.rounds // 5))
 
-    def kill() -> None:
+    def kill(end: Callable[[], None]) -> None:
         while kept.latest() is None:
             time.sleep(0.005)
-        for pid in family(os.getpid())[1:]:
-            if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+        end()
 
-    threading.Thread(target=kill, daemon=True).start()
-    began = time.monotonic()
-    wish = "cluster" if words.place == CLUSTER else "auto"
-    trained = _train(words, folder, wish=wish, checkpoints=kept, attempts=3)
+    with ExitStack() as stack:
+        given, end = {"wish": "auto" if words.place == "one process" else "cluster"}, _end_children
+        if words.place == OUTSIDE:
+            outside = stack.enter_context(_outside(_gpus(words.device), folder))
+            given["scheduler"], end = outside.address, partial(_end_workers, outside)
+        threading.Thread(target=kill, args=(end,), daemon=True).start()
+        began = time.monotonic()
+        trained = _train(words, folder, checkpoints=kept, attempts=3, **given)
+        seconds = time.monotonic() - began
     assert trained.resumed_from, "it was over before it was killed: more rounds are needed"
-    answer(seconds=time.monotonic() - began, resumed=trained.resumed_from)
+    answer(seconds=seconds, resumed=trained.resumed_from)
+
+
+def _end_workers(outside: DaskProcesses) -> None:
+    for number in range(outside.workers):  # a training of few rows takes one of them
+        outside.kill_worker(number)
+
+
+def _end_children() -> None:
+    for pid in family(os.getpid())[1:]:
+        if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _both(words: argparse.Namespace, folder: Path) -> None:

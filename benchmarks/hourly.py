@@ -63,6 +63,8 @@ def measure(folder: Path, *, hours: int = 8_760, times: int = 5) -> Part:
                of(plans["process"], "seconds"), " s", most=2),
         Figure("data files after `maintain`", "partitions that have rows", "bounded: 1 ×",
                (new["files"] / new["partitions"],), " ×", most=1),
+        Figure("bytes of the log after `maintain`", "before it", "",
+               ((new["commit_bytes"] + new["checkpoint_bytes"]) / (old["commit_bytes"] + old["checkpoint_bytes"]),), " ×"),
         Figure(f"opening a table of {hours:,} commits", "the same with no checkpoint", "bounded: ≤ 0.1 ×",
                ratios(of(opening, "checked"), of(opening, "bare")), " ×", most=0.1),
     )  # fmt: skip

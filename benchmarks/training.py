@@ -1,11 +1,12 @@
 """A training task against plain XGBoost: `python -m benchmarks.training [--rows N] [--rounds N] [--pairs N]`.
 
-Three sides train the same rows with the same parameters and threads, each in a process of its own whose
+Four sides train the same rows with the same parameters and threads, each in a process of its own whose
 imports are done before its clock starts:
 
 - ours: from Parquet files to a model, by what `tasks.train` calls: the text columns' categories and the
   footers are read, the size estimated, a place opened; its process starts, imports, reads, encodes, quantises
   and trains, follows logloss, writes a checkpoint every tenth round, and hands the model back;
+- external: the same with its data in external memory, as where it does not fit;
 - memory: `xgboost.QuantileDMatrix` and `xgboost.train` on a float32 matrix, encoded already and in memory;
 - files: the same, read first from those files with pyarrow and pandas, texts as pandas' categories.
 
@@ -29,10 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.flights import FEATURES, FILE_ROWS, TEXTS, flights
-from benchmarks.measure import Figure, Part, answer, cores, memory, of, ratios, rounds, run
+from benchmarks.measure import Figure, Part, Ran, answer, cores, memory, of, ratios, rounds, run
 
 PARAMS = {"max_depth": 6, "eta": 0.1, "max_bin": 256}
-SIDES = ("ours", "memory", "files")
+SIDES = ("ours", "external", "memory", "files")
 _HOLDOUT = 200_000
 
 
@@ -42,15 +43,19 @@ def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: in
     words = ("--folder", folder, "--rows", rows, "--rounds", boosts)
     found = rounds(pairs, SIDES, lambda side: run("benchmarks.training", "--side", side, *words))
     imports = run("benchmarks.training", "--side", "imports", *words).result
-    ours, plain, files = (found[side] for side in SIDES)
-    above = tuple(
-        (one.peak - imports["resident"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True)
-    )
-    private = tuple(
-        (one.private - imports["private"]) / other.result["matrix"] for one, other in zip(ours, plain, strict=True)
-    )
+    ours, external, plain, files = (found[side] for side in SIDES)
+
+    def above(runs: list[Ran], kind: str) -> tuple[float, ...]:
+        """The peaks of runs above the process's after imports, as a share of the quantised matrix."""
+        key = "resident" if kind == "peak" else "private"
+        return tuple(
+            (getattr(one, kind) - imports[key]) / other.result["matrix"] for one, other in zip(runs, plain, strict=True)
+        )
+
     away = tuple(
-        abs(one - other) for side in (plain, files) for one, other in zip(of(ours, "auc"), of(side, "auc"), strict=True)
+        abs(one - other)
+        for side in (plain, files, external)
+        for one, other in zip(of(ours, "auc"), of(side, "auc"), strict=True)
     )
     size = f"{rows:,} rows x {boosts} rounds, {len(FEATURES)} features"
     figures = (
@@ -70,22 +75,34 @@ def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: in
             ratios(of(ours, "seconds"), of(files, "seconds")),
             " ×",
         ),
-        Figure("its AUC", "of both plain models", "within 0.001", away, "", most=0.001),
+        Figure("its AUC", "of both plain models and of external memory", "within 0.001", away, "", most=0.001),
         Figure(
             "peak memory of training above the process's after imports",
             "the size of the quantised matrix",
             "≤ 2.5 ×",
-            above,
+            above(ours, "peak"),
             " ×",
             most=2.5,
         ),
-        Figure("the same without mapped files, which the system can drop", "the same", "", private, " ×"),
+        Figure(
+            "the same without mapped files, which the system can drop", "the same", "", above(ours, "private"), " ×"
+        ),
+        Figure("peak memory with the data in external memory", "the same", "", above(external, "peak"), " ×"),
+        Figure("the same without mapped files", "the same", "", above(external, "private"), " ×"),
+        Figure(
+            "training with the data in external memory, wall clock",
+            "the same task in memory",
+            "",
+            ratios(of(external, "seconds"), of(ours, "seconds")),
+            " ×",
+        ),
     )
     sides = {
         side: {"s": of(runs, "seconds"), "s of CPU": of(runs, "cpu"), "GB at most": [one.peak / 1e9 for one in runs]}
         for side, runs in found.items()
     }
-    sides["ours"]["share of others"] = [one.others for one in ours]
+    for side in ("ours", "external"):
+        sides[side]["share of others"] = [one.others for one in found[side]]
     said = (
         f"{size}; {cores()} threads; AUC {of(ours, 'auc')[0]:.4f} (ours), {of(plain, 'auc')[0]:.4f} (memory), {of(files, 'auc')[0]:.4f} (files)",
         f"quantised matrix {of(plain, 'matrix')[0] / 1e9:.2f} GB ({of(plain, 'matrix')[0] / rows / len(FEATURES):.2f} bytes a value), process after imports {imports['resident'] / 1e6:.0f} MB",
@@ -93,7 +110,7 @@ def measure(folder: Path, *, rows: int = 10_000_000, boosts: int = 20, pairs: in
     return Part(figures, sides, said)
 
 
-def ours(files: list[Path], boosts: int, scratch: Path) -> bytes:
+def ours(files: list[Path], boosts: int, scratch: Path, wish: str = "auto") -> bytes:
     """As `tasks.train` does, from its files on."""
     from tasks.compute.checkpoints import Checkpoints
     from tasks.compute.places import Means, open_place
@@ -107,14 +124,15 @@ def ours(files: list[Path], boosts: int, scratch: Path) -> bytes:
     shape = Shape(seen.rows, len(FEATURES), PARAMS["max_bin"])
     means = Means(folder=scratch, threads=cores())
     trained = train(
-        lambda: open_place(shape, means, wish="auto", gpus=0, say=lambda text: None),
+        lambda: open_place(shape, means, wish=wish, gpus=0, say=lambda text: None),
         data,
         seen=seen,
         encoding=encoding,
         recipe=Recipe("binary:logistic", PARAMS, boosts, seed=0),
         checkpoints=Checkpoints(FolderStore(scratch / "lake"), "checkpoints", every=10),
     )
-    assert (trained.way, trained.device, trained.rows) == ("single", "cpu", seen.rows), trained.reason
+    way = "single" if wish == "auto" else wish
+    assert (trained.way, trained.device, trained.rows) == (way, "cpu", seen.rows), trained.reason
     return trained.model
 
 
@@ -165,9 +183,9 @@ def _side(side: str, files: list[Path], holdout: Path, boosts: int) -> None:
     parts = encoded(files, files) if side == "memory" else None
     gc.collect()
     cpu, began, before = os.times(), time.monotonic(), memory().get("VmRSS", 0)
-    if side == "ours":
+    if side in ("ours", "external"):
         with tempfile.TemporaryDirectory(dir=holdout.parent) as scratch:
-            model = ours(files, boosts, Path(scratch))
+            model = ours(files, boosts, Path(scratch), "auto" if side == "ours" else side)
             seconds = time.monotonic() - began
     else:
         if parts is not None:

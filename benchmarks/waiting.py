@@ -20,6 +20,8 @@ from tests.support.clock import noon_zone
 
 _AHEAD = 90
 """Seconds from writing the pipelines to the first moment: Airflow has read them by then."""
+_BEFORE = 5
+"""Seconds from the backfill's start to the first moment: it does not end before there was one."""
 _SOURCE = """
 grain: day
 timezone: {timezone}
@@ -61,6 +63,7 @@ def waits(
     api.wait_for_dags([f"{name}__score" for name in due])
     days = "--from", str(first), "--to", str(last)
     command = [sys.executable, "-P", "-m", "tasks", "backfill", backfilled, *days, "--stages", "ingest,train,score"]
+    time.sleep(max(0.0, (min(due.values()) - datetime.now(UTC)).total_seconds() - _BEFORE))
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as backfill:
         began = datetime.now(UTC)
         while datetime.now(UTC) < max(due.values()) + timedelta(seconds=60) and backfill.poll() is None:

@@ -29,12 +29,13 @@ class DaskProcesses:
 
     Attributes:
         folder: where they run, and put their scratch files.
-        workers: how many, with one thread each.
+        workers: how many, with one thread each; with `gpus` it is one for each of those.
         hosts: addresses, of the scheduler first; each process listens on its own.
         prefixes: words before each command, such as `ip netns exec NAME`; none for this host.
         environment: more variables for all of them.
         tls: options `--tls-…` for all of them.
         security: for clients of theirs.
+        gpus: UUIDs; the workers are `dask cuda worker` processes then.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class DaskProcesses:
     environment: Mapping[str, str] = field(default_factory=dict)
     tls: Sequence[str] = ()
     security: Security | None = None
+    gpus: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     _running: list[subprocess.Popen | None] = field(default_factory=list)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -110,15 +112,19 @@ class DaskProcesses:
     def _start(self, place: int) -> subprocess.Popen:
         host, words = self.hosts[place], ["--host", self.hosts[place], "--no-dashboard", *self.tls]
         if place == 0:
-            words = ["dask_scheduler", *words, "--port", str(self.port), "--dashboard-address", f"{host}:0"]
+            words = [*words, "--port", str(self.port), "--dashboard-address", f"{host}:0"]
+            program = ["distributed.cli.dask_scheduler"]
         else:
-            words = ["dask_worker", self.address, *words, "--nthreads", "1", "--memory-limit", "2GiB"]
+            words = [self.address, *words, "--nthreads", "1", "--memory-limit", "2GiB"]
             words += ["--local-directory", str(self.folder)]
+            program = ["distributed.cli.dask_worker"]
         # Workers import `tasks` to read chunks: on another host it would be installed.
         own = {"PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "warning"}
-        with open(self.folder / f"{place}-{words[0]}.log", "ab") as log:
+        if self.gpus and place:
+            program, own["CUDA_VISIBLE_DEVICES"] = ["dask", "cuda", "worker"], self.gpus[place - 1]
+        with open(self.folder / f"{place}-dask.log", "ab") as log:
             return subprocess.Popen(
-                [*self.prefixes[place], sys.executable, "-P", "-m", f"distributed.cli.{words[0]}", *words[1:]],
+                [*self.prefixes[place], sys.executable, "-P", "-m", *program, *words],
                 cwd=self.folder,
                 env={**os.environ, **own, **self.environment},
                 stdout=log,
