@@ -76,9 +76,9 @@ def _outside(names: list[str], folder: Path) -> AbstractContextManager[DaskProce
 
 
 def _checks(words: argparse.Namespace, folder: Path) -> None:
-    from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS
+    from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS, SINGLE_CHECKS
 
-    checks, failed = CHECKS if words.place == "one process" else CHECKS + CLUSTER_CHECKS, []
+    checks, failed = CHECKS + (SINGLE_CHECKS if words.place == "one process" else CLUSTER_CHECKS), []
     with place(words.place, words.device, folder) as running:
         for check in checks:
             say(f"    {check.__name__}")

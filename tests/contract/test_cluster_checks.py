@@ -11,7 +11,7 @@ from tasks.compute.cluster import open_cluster
 from tasks.compute.devices import find_gpus
 from tasks.compute.single import Single
 from tasks.compute.train import Place
-from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS
+from tests.support.cluster_checks import CHECKS, CLUSTER_CHECKS, SINGLE_CHECKS
 from tests.support.dask_processes import dask_processes
 
 
@@ -52,4 +52,11 @@ def test_a_place_of_training(check, place: Place, tmp_path: Path) -> None:
 def test_a_cluster(check, place: Place, tmp_path: Path) -> None:
     if isinstance(place, Single):
         pytest.skip("one process is no cluster")
+    check(place, tmp_path)
+
+
+@pytest.mark.parametrize("check", SINGLE_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_one_process(check, place: Place, tmp_path: Path) -> None:
+    if not isinstance(place, Single):
+        pytest.skip("a search takes no cluster")
     check(place, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,15 @@ from tasks.compute.checkpoints import Checkpoints
 from tasks.compute.chunks import Chunk, Desk, do_chunks
 from tasks.compute.encoding import Encoding, encode
 from tasks.compute.metrics import metric
+from tasks.compute.params import check_space
 from tasks.compute.predict import Predictor, predict, scoring_device
-from tasks.compute.rows import TrainingData, fit_encoding_files
+from tasks.compute.rows import TrainingData, fit_encoding_files, survey
+from tasks.compute.search import Found, Hunt, search
+from tasks.compute.single import Single
 from tasks.compute.spread import Spread
 from tasks.compute.train import Place, Recipe, Trained, train_at
+from tasks.compute.trials import Trials
+from tasks.domain.search import SearchSpec
 from tasks.errors import DigestError, TrainingError
 from tasks.lake.objects import FolderStore
 
@@ -216,6 +222,30 @@ def _predict_chunk(model: bytes, encoding: Encoding, rows: pa.Table, desk: Desk)
     return predictor.device, predictor.predict(encode(rows, encoding))
 
 
+def check_searches_on_its_device(place: Single, folder: Path) -> None:
+    data, kept = write(folder / "train", _days(6), binary), Trials(FolderStore(folder / "store"), "trials")
+    asked = SearchSpec(trials=5, space={"max_depth": [1, 6], "eta": [0.01, 0.5, "log"]})
+    space = check_space("binary:logistic", {}, asked.space)
+
+    def find(trials: int) -> Found:
+        return search(
+            lambda: nullcontext(place),
+            data,
+            seen=survey(data, FEATURES),
+            encoding=fit_encoding_files(data, FEATURES),
+            recipe=Recipe("binary:logistic", {}, rounds=6, seed=5),
+            hunt=Hunt(space, trials, "auc", frozenset(data.files[-2:]), kept),
+        )
+
+    begun, found = find(2), find(5)
+    assert found.trials[:2] == begun.trials and len(found.trials) == 5 and found.rows == (1600, 800)
+    assert {(trial.device, trial.way, trial.error) for trial in found.trials} == {(place.device, place.way, "")}
+    assert found.best.value == max(trial.value for trial in found.trials) > 0.8
+    for trial in found.trials:
+        assert trial.history["auc"][-1] == pytest.approx(trial.value, abs=1e-4)  # XGBoost's, and the gate's
+    assert (found.gpu_seconds > 0) == (place.device == "cuda") and found.cpu_seconds > 0
+
+
 CHECKS = (
     check_learns_and_follows_its_metrics,
     check_agrees_with_plain_xgboost,
@@ -228,4 +258,5 @@ CHECKS = (
     check_names_features_without_any_value,
     check_explains_on_its_device,
 )
+SINGLE_CHECKS = (check_searches_on_its_device,)
 CLUSTER_CHECKS = (check_chunks_are_scored_on_the_places_device,)
