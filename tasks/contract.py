@@ -108,7 +108,7 @@ def check(
     entries: Mapping[Key, Entry],
     suite: Suite | None,
 ) -> Iterator[Checked]:
-    """Hold raw revisions against a suite, one after the other.
+    """Hold raw revisions against a suite, one after the other; an absence has no rows that could break it.
 
     Args:
         keys: the revisions.
@@ -127,10 +127,18 @@ def check(
         return
     from tasks.quality import validate as run_suite
 
+    absent = [key for key in frames if is_absence(entries[key])]
+    for key in absent:
+        yield _checked(source, key, frames.pop(key), [])
     for verdict in run_suite(frames.items(), suite):
         table = frames[verdict.key]
         rejected = [*_astray(source, verdict.key[0], table), *verdict.rejected]
         yield _checked(source, verdict.key, table, rejected, verdict)
+
+
+def is_absence(raw: Entry) -> bool:
+    """Whether a raw revision says that no file came in time."""
+    return raw.meta.get("absent", False)
 
 
 def raw_rows(source: SourceSpec, raw: Table, version: int, keys: Sequence[Key], columns: Sequence[str]) -> pa.Table:

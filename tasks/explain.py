@@ -106,6 +106,7 @@ def _published(lake: Lake, name: str, entry: Entry) -> Published:
         chosen=meta.get("chosen", "as-of"),
         in_sample=meta.get("in_sample", False),
         late=tuple(meta["late"]),
+        degraded=tuple(meta.get("degraded", ())),
         thin=meta["thin"],
         driving=meta["driving"],
         rows=entry.rows,

@@ -1,6 +1,7 @@
 """Landing objects -> raw: each delivery of a source partition becomes a numbered revision.
 
-The same bytes twice are one revision; other bytes are the next. A file that can't be read stops its
+The same bytes twice are one revision; other bytes are the next. Where the source says until when a file is waited
+for, a revision without rows says afterwards that none came. A file that can't be read stops its
 own partition only: the others of the call land, the error names file, line and column.
 """
 
@@ -90,7 +91,7 @@ def ingest(
         raise NotReadyError(
             f"{source.name}: no file yet for {_list(found.absent)}; expected at {source.location(first, root)}",
             missing=tuple(found.absent),
-            hint="deliver the file, or declare the partition under `missing` of the source",
+            hint=_hint(source, first),
         )
     return IngestResult(source.name, version, tuple(found.landed), tuple(dict.fromkeys(found.notices)))
 
@@ -112,12 +113,16 @@ def _look(source, partitions, entries, landing, root, manifest, clock, progress)
     return found
 
 
-def waiting(*, source: SourceSpec, partitions: Sequence[Partition], landing: ObjectStore, root: str) -> tuple[str, ...]:
-    """The partitions whose file has not arrived, as `source/partition`; light enough to be asked every second."""
+def waiting(
+    *, source: SourceSpec, partitions: Sequence[Partition], landing: ObjectStore, root: str, now: datetime
+) -> tuple[str, ...]:
+    """The partitions whose file is waited for, as `source/partition`; light enough to be asked every second."""
     return tuple(
         f"{source.name}/{partition.key}"
         for partition in partitions
-        if partition.key not in source.missing and landing.head(source.location(partition, root)) is None
+        if partition.key not in source.missing
+        and not source.is_given_up(partition, now)
+        and landing.head(source.location(partition, root)) is None
     )
 
 
@@ -143,6 +148,10 @@ def _land(
     if file is None:
         if partition.key in source.missing:
             return Landed(partition.key, 0, 0, "", "", "missing")
+        if before and before[-1][1].meta.get("absent"):
+            return Landed(partition.key, before[-1][0], 0, "", before[-1][1].meta["known_at"], "absent")
+        if not before and source.is_given_up(partition, now := clock()):
+            return _absence(source, partition, uri, now)
         raise NotReadyError(f"{source.name}: no file", missing=(f"{source.name}/{partition.key}",))
     data, modified = file
     digest = hashlib.sha256(data).hexdigest()
@@ -157,6 +166,13 @@ def _land(
     revision = before[-1][0] + 1 if before else 1
     landed = Landed(partition.key, revision, parsed.table.num_rows, digest, known_at, "landed")
     return _New(landed, parsed.table, uri, modified, len(data))
+
+
+def _absence(source: SourceSpec, partition: Partition, uri: str, now: datetime) -> _New:
+    """A first revision without rows: no file came in time, which is known from now on."""
+    from tasks.formats import no_rows
+
+    return _New(Landed(partition.key, 1, 0, "", iso(now), "absent"), no_rows(source.columns), uri, now, 0)
 
 
 def _read(landing: ObjectStore, uri: str) -> tuple[bytes, datetime] | None:
@@ -216,6 +232,7 @@ def _commit(source: SourceSpec, raw, pinned: int, new: list[_New], run: RunRef) 
             "modified": iso(item.modified),
             "size": item.size,
             "file": item.file,
+            **({"absent": True} if item.landed.status == "absent" else {}),
         }
         entries.append(Entry((item.landed.key, item.landed.revision), rows, meta))
     columns = tables.raw_columns(source.columns)
@@ -245,6 +262,12 @@ def _manifest(source: SourceSpec, landing: ObjectStore, root: str) -> dict[str, 
             f"{name}: expected a JSON object of partition keys and ISO-8601 moments: {error}", uri=name
         ) from error
     return values
+
+
+def _hint(source: SourceSpec, partition: Partition) -> str:
+    until = source.given_up(partition)
+    more = f"; it is given up at {iso(until)}" if until else ""
+    return f"deliver the file, or declare the partition under `missing` of the source{more}"
 
 
 def _list(names: Sequence[str]) -> str:

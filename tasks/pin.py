@@ -130,6 +130,7 @@ def look(
     now = now or datetime.now(UTC)
     cuts, gaps = _Cuts(spec.pipeline, lake), cut.Gaps(spec, state.deliveries)
     corrections = _Corrections(spec, state.deliveries, lake) if data == CORRECTED else None
+    today = cut.Gaps(spec, corrections.now) if corrections else None
     first, last = spec.first, spec.last
     pinned, skipped, missing = [], [], {}
     for partition in partitions:
@@ -153,13 +154,16 @@ def look(
         else:
             seen = gaps.at(partition)
             lacking = missing_inputs(seen)
+            left_out, without = cut.absences(spec, partition, today.at(partition) if today else seen)
             if lacking:
                 missing[key] = lacking
                 skipped.append(Skipped(key, f"{WAITS}{_list(lacking)}"))
+            elif left_out:
+                skipped.append(Skipped(key, f"left out: {_list(left_out)} did not come in time"))
             else:
                 late = tuple(f"{name}/{one}" for name, found in seen.items() for one in found.late)
                 thin = cut.thin(spec, partition)
-                how = (choice.chosen, in_sample, restated)
+                how = (choice.chosen, in_sample, restated, without)
                 pinned.append(PinnedPartition(key, iso(as_of), scorer, late, thin, iso(knows), *how))
     return PinResult(spec.pipeline, tuple(pinned), tuple(skipped), state.snapshots, data), missing
 
@@ -186,7 +190,7 @@ class _Corrections:
 
     def __init__(self, spec: PipelineSpec, known: Mapping[str, Deliveries], lake: Lake) -> None:
         self._spec, self._known, self._lake = spec, known, lake
-        self._now = cut.corrected(spec, known)
+        self.now = cut.corrected(spec, known)
         self._viewed: dict[str, tuple[PipelineSpec, frozenset[str]]] = {}
 
     def of(self, view: str, partition: Partition) -> tuple[str, ...]:
@@ -194,7 +198,7 @@ class _Corrections:
             values = load_view(self._lake, self._spec.pipeline, view)
             self._viewed[view] = as_viewed(self._spec, values), sources_read(values)
         spec, read = self._viewed[view]
-        seen, now = (cut.read_sources(spec, partition, one, read) for one in (self._known, self._now))
+        seen, now = (cut.read_sources(spec, partition, one, read) for one in (self._known, self.now))
         return cut.restated(seen, now)
 
 

@@ -45,7 +45,7 @@ class Due(Result):
 
 
 def due_ingests(*, source: SourceSpec, lake: Lake, landing: ObjectStore, root: str, now: datetime) -> Iterator[Due]:
-    """Live partitions whose file is not in the raw table, has changed since, or was landed but never judged."""
+    """Live partitions whose file is not in the raw table, is given up, has changed since, or was landed but never judged."""
     if source.grain == "none":
         return
     raw, judged = (lake.table(name(source.name)) for name in (tables.raw, tables.quarantine))
@@ -60,7 +60,9 @@ def due_ingests(*, source: SourceSpec, lake: Lake, landing: ObjectStore, root: s
         info = landing.head(uri)
         revision, entry = newest.get(partition.key, (0, None))
         landed = (partition.key, revision)
-        if info is not None and (entry is None or _changed(info, entry, landing)):
+        if info is None and entry is None and source.is_given_up(partition, now):
+            yield Due("ingest", source.name, partition.key, _token(now, "given up"))
+        elif info is not None and (entry is None or _changed(info, entry, landing)):
             yield Due("ingest", source.name, partition.key, _token(now, iso(info.modified), info.size))
         elif revision and landed not in clean and landed not in blocked:
             yield Due("ingest", source.name, partition.key, _token(now, "judge", landed))
@@ -94,7 +96,8 @@ def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due
         if model is None or (entry is not None and not _again(Published.of(entry.meta), model, events)):
             continue
         seen = cut.visible_sources(spec, partition, delivered)
-        if not any(one.missing for one in seen.values()):
+        left_out, _ = cut.absences(spec, partition, seen)
+        if not left_out and not any(one.missing for one in seen.values()):
             state = {name: one.revisions for name, one in seen.items()}
             was = [entry.meta["model_version"]] if entry else []
             yield Due("score", spec.pipeline, partition.key, _token(now, model.version, state, *was))

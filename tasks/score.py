@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.domain import cut, tables
-from tasks.domain.cut import deliveries_of
 from tasks.domain.partition import Partition, instant
 from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at
 from tasks.domain.results import FeaturizeResult, PinnedPartition, PinResult, Scored, ScoreResult
@@ -22,6 +21,7 @@ from tasks.domain.run import RunRef
 from tasks.domain.spec import PipelineSpec
 from tasks.errors import PopulationError, SupersededError
 from tasks.lake import Entry, Lake
+from tasks.lake.deliveries import deliveries
 from tasks.lake.versions import load_version
 
 if TYPE_CHECKING:
@@ -199,9 +199,7 @@ class _Population:
         self.partitions = sorted((spec.partition(one.key) for one in pin.partitions), key=lambda one: one.start)
         self.clean_version = pin.snapshots[tables.clean(spec.driver.name)]
         self.clean = lake.table(tables.clean(spec.driver.name)).entries(version=self.clean_version)
-        self.deliveries = deliveries_of(
-            (key, revision, entry.meta["known_at"]) for (key, revision), entry in self.clean.items()
-        )
+        self.deliveries = deliveries(lake, spec.driver.name, self.clean_version)
         if pin.data == "corrected":
             self.deliveries = cut.corrected(spec, {spec.driver.name: self.deliveries})[spec.driver.name]
         self.featurized = {one.key: one for one in features.partitions}
@@ -290,6 +288,7 @@ def _provenance(spec: PipelineSpec, one: PinnedPartition, pin: PinResult, featur
         # a model that is not the champion of the day is known by this, and by its version
         "chosen": one.chosen,
         **({"in_sample": True} if one.in_sample else {}),
+        **({"degraded": list(one.degraded)} if one.degraded else {}),
         **({"data": pin.data, "restated": list(one.restated)} if pin.data == "corrected" else {}),
     }
 

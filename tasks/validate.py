@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import Checked, Rows, check, rules_of, suite_of
+from tasks.contract import Checked, Rows, check, is_absence, rules_of, suite_of
 from tasks.domain import tables
 from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.results import Validated, ValidateResult
@@ -106,7 +106,7 @@ def _facts(source: SourceSpec, key: tuple, raw: Entry, cleaned: dict[tuple, Entr
     restates = any(name == key[0] and revision < key[1] for name, revision in cleaned)
     if restates or key[0] in source.missing:
         known_at = max(known_at, iso(known))
-    return {"digest": raw.meta["digest"], "known_at": known_at}
+    return {"digest": raw.meta["digest"], "known_at": known_at, **({"absent": True} if is_absence(raw) else {})}
 
 
 def _judged(

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from tasks.domain.partition import span
 from tasks.settings import Settings, load_pipeline, load_source
 
+_AFTER = timedelta(minutes=1)
+"""How long beyond the moment at which a delivery is given up, so that the step sees it."""
+
 WAITING = ("ingest", "pin", "pin_training")
 """The verbs that may find their inputs not there yet."""
 
@@ -27,7 +30,13 @@ def missing_inputs(settings: Settings, verb: str, name: str, text: str) -> tuple
 
         source = load_source(settings.config, name)
         wanted = span(source.grain, source.timezone, text)
-        return waiting(source=source, partitions=wanted, landing=open_landing(settings), root=settings.landing_uri)
+        return waiting(
+            source=source,
+            partitions=wanted,
+            landing=open_landing(settings),
+            root=settings.landing_uri,
+            now=datetime.now(UTC),
+        )
     spec = load_pipeline(settings.config, name)
     lake = open_lake(settings)
     if verb == "pin":
@@ -40,8 +49,15 @@ def missing_inputs(settings: Settings, verb: str, name: str, text: str) -> tuple
 
 
 def patience_ends(settings: Settings, verb: str, name: str, text: str) -> datetime:
-    """When a step gives up waiting: after the settings' patience, for a scoring not before its deadline."""
+    """When a step gives up waiting: after the settings' patience, for a scoring not before its deadline.
+
+    One that lands files waits as long as the source does.
+    """
     until = datetime.now(UTC) + timedelta(seconds=settings.patience)
+    if verb == "ingest":
+        source = load_source(settings.config, name)
+        moments = (source.given_up(one) for one in span(source.grain, source.timezone, text))
+        return max([until, *(moment + _AFTER for moment in moments if moment is not None)])
     if verb != "pin":
         return until
     spec = load_pipeline(settings.config, name)

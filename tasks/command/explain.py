@@ -112,6 +112,11 @@ def _published(one: Published) -> list[str]:
             "known as of": cut,
             "model": _chosen(one),
             "came late": ", ".join(one.late) or "nothing",
+            **(
+                {"went without": f"{', '.join(one.degraded)}, given up since it did not come in time"}
+                if one.degraded
+                else {}
+            ),
             "history": "thin: the lookback reaches back before the first delivery" if one.thin else "whole",
             "population": f"{one.driving} came = {one.rows} scored + {one.quarantined} quarantined{gone}",
         }

@@ -8,7 +8,8 @@ became known. For pipeline partition K with knowledge cut `as_of(K)`:
 - where an awaited partition had none by then (its file was late), its first revision is visible
   instead: K could not be published before it came (docs/decisions/0003-late-first-delivery.md).
 
-Nothing else is visible, to training and to scoring alike.
+Nothing else is visible, to training and to scoring alike. A delivery that was given up is a revision without rows
+(docs/decisions/0029-absence-is-a-delivery.md): it ends the waiting as any other does, and the cut says that it is one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import accumulate
@@ -33,10 +34,12 @@ class Delivery:
     Attributes:
         revision: 1-based.
         known_at: aware UTC moment from which it is known.
+        absent: whether it says that none came, and none is waited for any more.
     """
 
     revision: int
     known_at: datetime
+    absent: bool = False
 
 
 _Moment = tuple[str, datetime, tuple[str, int]]
@@ -49,11 +52,11 @@ Deliveries = Mapping[str, tuple[Delivery, ...]]
 """Partition key -> its clean revisions in ascending order."""
 
 
-def deliveries_of(entries: Iterable[tuple[str, int, str]]) -> dict[str, tuple[Delivery, ...]]:
-    """Deliveries from (partition key, revision, known_at text) of a clean table's commits."""
+def deliveries_of(entries: Iterable[tuple[str, int, str, bool]]) -> dict[str, tuple[Delivery, ...]]:
+    """Deliveries from (partition key, revision, known_at text, whether it is an absence) of a clean table's commits."""
     found: dict[str, list[Delivery]] = {}
-    for key, revision, known_at in entries:
-        found.setdefault(key, []).append(Delivery(revision, instant(known_at)))
+    for key, revision, known_at, absent in entries:
+        found.setdefault(key, []).append(Delivery(revision, instant(known_at), absent))
     return {key: tuple(sorted(revisions)) for key, revisions in found.items()}
 
 
@@ -65,11 +68,13 @@ class Visible:
         revisions: (partition key, revision) pairs in the order of time.
         missing: awaited partition keys of which no clean revision exists.
         late: keys whose first revision came after the cut but was awaited.
+        absent: keys that show an absence: they were waited for, and given up.
     """
 
     revisions: tuple[tuple[str, int], ...]
     missing: tuple[str, ...]
     late: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
 
 def visible(spec: PipelineSpec, source: SourceSpec, partition: Partition, deliveries: Deliveries) -> Visible:
@@ -116,6 +121,7 @@ def corrected(spec: PipelineSpec, deliveries: Mapping[str, Deliveries]) -> dict[
                     min(known[0].known_at, source.declared(source.partition(key)))
                     if source.grain != "none"
                     else _ALWAYS,
+                    known[-1].absent,
                 ),
             )
             for key, known in deliveries.get(name, {}).items()
@@ -133,6 +139,29 @@ def restated(known: Mapping[str, Visible], now: Mapping[str, Visible]) -> tuple[
     )
 
 
+def absences(
+    spec: PipelineSpec, partition: Partition, seen: Mapping[str, Visible]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a partition leaves out or does without, as `source/partition`: (it is skipped for these, it goes without these).
+
+    Only the first partition that waited for a delivery is skipped for it, and those whose own rows it was to bring;
+    later ones that look back to it go without.
+    """
+    skipped, without = [], []
+    for name, one in seen.items():
+        source = spec.sources[name].source
+        for key in one.absent:
+            own = source.late.policy == "skip" and _own(spec, source, partition, key)
+            (skipped if own else without).append(f"{name}/{key}")
+    return tuple(skipped), tuple(without)
+
+
+def _own(spec: PipelineSpec, source: SourceSpec, partition: Partition, key: str) -> bool:
+    if source.name == spec.driver.name and key in driving_keys(spec, partition):
+        return True
+    return source.declared(source.partition(key)) > spec.as_of.at(partition.previous())
+
+
 def digest_of(seen: Mapping[str, Visible]) -> str:
     """SHA-256 of the revisions that a cut sees: what features follow from, beside their view."""
     revisions = {name: one.revisions for name, one in sorted(seen.items())}
@@ -140,7 +169,7 @@ def digest_of(seen: Mapping[str, Visible]) -> str:
 
 
 class Gaps:
-    """What cuts of a pipeline lack: `missing` and `late` of `visible_sources`, without all that they show.
+    """What cuts of a pipeline lack: `missing`, `late` and `absent` of `visible_sources`, without all that they show.
 
     A year of hours is looked at in a small part of the time: a cut before which all came in time needs one comparison.
     """
@@ -171,8 +200,8 @@ class Gaps:
                 window = [line.moments[index] for index in arrived.after(as_of, low, high)]
             if window:
                 one = _visible(source, window, as_of, known, lambda declared: declared <= as_of)
-                if one.missing or one.late:
-                    found[name] = Visible((), one.missing, one.late)
+                if one.missing or one.late or one.absent:
+                    found[name] = replace(one, revisions=())
         return found
 
 
@@ -183,9 +212,7 @@ class _Arrived:
 
     def __init__(self, line: _Timeline, source: SourceSpec, deliveries: Deliveries) -> None:
         self._declared = line.declared
-        self._first = [
-            min((one.known_at for one in deliveries.get(key, ())), default=_NEVER) for key, _, _ in line.moments
-        ]
+        self._first = [_first(deliveries.get(key, ())) for key, _, _ in line.moments]
         awaited = (
             _ALWAYS if key in source.missing else first
             for (key, _, _), first in zip(line.moments, self._first, strict=True)
@@ -208,6 +235,11 @@ class _Arrived:
                 found += [index for index in range(low, end) if first[index] > moment]
             low = end
         return found
+
+
+def _first(known: Sequence[Delivery]) -> datetime:
+    """When a first delivery came; an absence is none, whatever came after it: each cut must look at it."""
+    return _NEVER if not known or known[0].absent else min(one.known_at for one in known)
 
 
 def visible_labels(
@@ -273,7 +305,7 @@ def _visible(
     """What of a window is shown; `awaited` tells whether a declared moment was waited for."""
     # A year of hours passes here millions of times: no list is made for a partition, the common one,
     # delivered once and in time, ends with the first comparison, and its pair is shared by all cuts.
-    revisions, missing, late = [], [], []
+    revisions, missing, late, absent = [], [], [], []
     show = revisions.append
     for key, declared, first in window:
         known = deliveries.get(key)
@@ -285,11 +317,15 @@ def _visible(
                 show(first if newest.revision == 1 else (key, newest.revision))
             elif key not in source.missing and awaited(declared):
                 # what was declared missing was not waited for: a delivery after the cut does not show
-                show((key, known[0].revision))
-                late.append(key)
+                newest = known[0]
+                show((key, newest.revision))
+                if not newest.absent:
+                    late.append(key)
+            if newest is not None and newest.absent:
+                absent.append(key)
         elif key not in source.missing and awaited(declared):
             missing.append(key)
-    return Visible(tuple(revisions), tuple(missing), tuple(late))
+    return Visible(tuple(revisions), tuple(missing), tuple(late), tuple(absent))
 
 
 def _window(spec: PipelineSpec, source: SourceSpec, partition: Partition, as_of: datetime):

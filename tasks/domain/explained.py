@@ -20,6 +20,7 @@ class Published:
             where it was chosen by hand.
         in_sample: whether it was trained on the partition, as the caller insisted.
         late: deliveries that came after the cut and were awaited, as `source/partition`.
+        degraded: deliveries that did not come in time and that it was scored without, as `source/partition`.
         thin: whether the lookback reached back before the first delivery.
         driving, rows, quarantined: driving rows that came, of which so many were scored, so many quarantined.
         filtered: reason -> rows.
@@ -37,6 +38,7 @@ class Published:
     chosen: str
     in_sample: bool
     late: tuple[str, ...]
+    degraded: tuple[str, ...]
     thin: bool
     driving: int
     rows: int

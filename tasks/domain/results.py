@@ -28,7 +28,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Landed(Result):
-    """One source partition after landing: status landed, duplicate (this digest is there) or declared missing."""
+    """One source partition after landing: status landed, duplicate (this digest is there), declared missing, or absent.
+
+    Absent is what was given up: a revision without rows says that no file came in time.
+    """
 
     key: str
     revision: int
@@ -92,6 +95,8 @@ class PinnedPartition(Result):
     """Whether the model was trained on this partition."""
     restated: tuple[str, ...] = ()
     """What corrected data differs in from what was known, as `source/partition@revision`."""
+    degraded: tuple[str, ...] = ()
+    """Deliveries that were given up, and that it is scored without, as `source/partition`."""
 
 
 @dataclass(frozen=True)

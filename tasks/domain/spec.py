@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from tasks.domain.frozen import Frozen, Length, parsed
 from tasks.domain.gate import GateSpec
+from tasks.domain.late import LateSpec
 from tasks.domain.partition import Offset, Partition, Span, overlapping, zone_of
 from tasks.domain.search import SearchSpec
 from tasks.errors import PartitionKeyError
@@ -109,6 +110,8 @@ class SourceSpec(Frozen):
     """A JSON file in the landing zone that maps partition keys of a historical load to known_at moments."""
     missing: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     """Partition keys for which no delivery will ever come."""
+    late: LateSpec = LateSpec()
+    """What becomes of the partitions that wait for a delivery that does not come."""
     format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
     """The files' format; auto takes it from the name's ending."""
     compression: Literal["auto", "none", "gzip", "zstd", "zip"] = "auto"
@@ -144,6 +147,8 @@ class SourceSpec(Frozen):
         double = [column for column in self.columns if folded.count(column.lower()) > 1]
         if double:
             raise ValueError(f"columns: {' and '.join(double)} differ in case only, which SQL does not tell apart")
+        if self.late.until is not None:
+            self._check_late(self.late.until)
         for key in self.missing:
             try:
                 Partition.parse(self.grain, self.timezone, key)
@@ -154,6 +159,13 @@ class SourceSpec(Frozen):
     def partition(self, key: str) -> Partition:
         return Partition.parse(self.grain, self.timezone, key)
 
+    def _check_late(self, until: Offset) -> None:
+        if self.grain == "none":
+            raise ValueError("late: reference data has no moment at which it is late; expected a source with a grain")
+        sample = Partition.on(self.grain, self.timezone, self.start or date(2024, 1, 1))
+        if until.at(sample) < self.available.at(sample):
+            raise ValueError(f"late.until: expected a moment at or after available, {self.available}; found {until}")
+
     def location(self, partition: Partition, root: str) -> str:
         """The absolute URI at which a partition's file is delivered, with the landing zone at `root`."""
         return self.uri.replace("{landing}", root).replace("{partition}", partition.key)
@@ -161,6 +173,17 @@ class SourceSpec(Frozen):
     def declared(self, partition: Partition) -> datetime:
         """The declared moment at which a partition is known; the beginning of time for reference data."""
         return datetime(1900, 1, 1, tzinfo=UTC) if self.grain == "none" else self.available.at(partition)
+
+    def given_up(self, partition: Partition) -> datetime | None:
+        """The moment from which a partition's delivery is given up; None where it is waited for, whatever comes."""
+        if self.late.until is None or partition.key in self.missing or self.is_history(partition):
+            return None
+        return self.late.until.at(partition)
+
+    def is_given_up(self, partition: Partition, now: datetime) -> bool:
+        """Whether a partition's delivery is not waited for any more, should it not be there."""
+        until = self.given_up(partition)
+        return until is not None and until <= now
 
     def is_history(self, partition: Partition) -> bool:
         return self.grain == "none" or (self.history is not None and partition.local_start.date() < self.history)
@@ -302,6 +325,10 @@ class PipelineSpec(Frozen):
                 raise ValueError(
                     f"entity: {column!r} is {kinds[0]} in source {driver.name!r} and {kinds[1]} in source {label.name!r}; expected one type"
                 )
+        if driver.late.policy == "degrade":
+            raise ValueError(
+                f"sources.{driver.name}: it drives, and without its rows there is nothing to score; expected late.policy wait or skip"
+            )
         if driver.grain == "none":
             raise ValueError("sources: reference data can't drive; expected a source with a grain")
         if driver.time is None and (driver.grain, driver.timezone) != (self.grain, self.timezone):

@@ -7,6 +7,6 @@ guessed, and no row is dropped.
 """
 
 from tasks.formats.casting import ARROW_TYPES
-from tasks.formats.reading import LINE_COLUMN, Parsed, arrow_schema, read_file
+from tasks.formats.reading import LINE_COLUMN, Parsed, arrow_schema, no_rows, read_file
 
-__all__ = ["ARROW_TYPES", "LINE_COLUMN", "Parsed", "arrow_schema", "read_file"]
+__all__ = ["ARROW_TYPES", "LINE_COLUMN", "Parsed", "arrow_schema", "no_rows", "read_file"]

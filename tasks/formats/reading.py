@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE_COLUMN = "_line"
 """Name of the added column: where each row stood in its file, 1-based."""
+_LINE = pa.field(LINE_COLUMN, pa.int64(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,13 @@ def read_file(data: bytes, *, uri: str, source: SourceSpec) -> Parsed:
     else:
         from tasks.formats.delimited import read_csv as read
     table, lines, notices = read(plain, layout)
-    table = table.append_column(pa.field(LINE_COLUMN, pa.int64(), nullable=False), lines)
+    table = table.append_column(_LINE, lines)
     return Parsed(table=table, notices=tuple(notices), rows=table.num_rows)
+
+
+def no_rows(columns: Mapping[str, str]) -> pa.Table:
+    """What an empty file would give: declared columns and `_line`. Shape (0, columns + 1)."""
+    return arrow_schema(columns).append(_LINE).empty_table()
 
 
 def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:

@@ -14,4 +14,7 @@ if TYPE_CHECKING:
 def deliveries(lake: Lake, source: str, version: int) -> Deliveries:
     """The clean revisions of each partition of a source, at a version of its clean table."""
     entries = lake.table(tables.clean(source)).entries(version=version)
-    return deliveries_of((key, int(revision), entry.meta["known_at"]) for (key, revision), entry in entries.items())
+    return deliveries_of(
+        (key, int(revision), entry.meta["known_at"], entry.meta.get("absent", False))
+        for (key, revision), entry in entries.items()
+    )

@@ -1,5 +1,6 @@
 """For any deliveries, a cut shows nothing that was not known, but for what had to be waited for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -43,14 +44,15 @@ def test_a_cut_shows_what_a_plain_reading_of_the_rule_shows(data):
         one.grain, one.timezone, reach - timedelta(days=12), max(partition.end, as_of) + timedelta(days=8)
     )
     chosen = data.draw(st.lists(st.sampled_from(around), unique=True, max_size=8))
+    given_up = data.draw(st.lists(st.sampled_from(chosen), max_size=3)) if chosen else []
     deliveries = {
         each.key: tuple(
-            Delivery(number, one.declared(each) + timedelta(hours=shift))
+            Delivery(number, one.declared(each) + timedelta(hours=shift), number == 1 and each in given_up)
             for number, shift in enumerate(sorted(data.draw(shifts)), start=1)
         )
         for each in chosen
     }
-    expected, missing, late = [], [], []
+    expected, missing, late, absent = [], [], [], []
     for each in around:
         known = deliveries.get(each.key, ())
         awaited = one.declared(each) <= as_of
@@ -61,19 +63,23 @@ def test_a_cut_shows_what_a_plain_reading_of_the_rule_shows(data):
             expected.append((each.key, max(by_then)))
         elif awaited and each.key not in one.missing and known:
             expected.append((each.key, 1))
-            late.append(each.key)
+            if each not in given_up:
+                late.append(each.key)
         elif awaited and each.key not in one.missing:
             missing.append(each.key)
+        if each in given_up and expected and expected[-1] == (each.key, 1):
+            absent.append(each.key)
     shown = visible(spec, one, partition, deliveries)
     assert shown.revisions == tuple(expected)
     assert shown.missing == tuple(missing)
     assert shown.late == tuple(late)
+    assert shown.absent == tuple(absent)
     if spec.sources[one.name].source == one:
         gaps = Gaps(spec, {one.name: deliveries}).at(partition).get(one.name, NONE)
-        assert (gaps.missing, gaps.late) == (shown.missing, shown.late)
+        assert (gaps.missing, gaps.late, gaps.absent) == (shown.missing, shown.late, shown.absent)
     moments = {(key, delivery.revision): delivery.known_at for key, known in deliveries.items() for delivery in known}
     for key, revision in shown.revisions:
-        assert moments[key, revision] <= as_of or (key in shown.late and revision == 1)
+        assert moments[key, revision] <= as_of or (key in shown.late + shown.absent and revision == 1)
 
 
 @given(data=st.data())
@@ -94,14 +100,20 @@ def test_a_range_of_cuts_lacks_what_each_of_them_lacks(data):
             known = {key: moments for key, moments in known.items() if moments}
             if key not in known:
                 break
+        given_up = data.draw(st.lists(st.sampled_from(sorted(known)), max_size=2)) if one.grain != "none" else []
         deliveries[one.name] = {
-            key: tuple(Delivery(number, moment) for number, moment in enumerate(moments, start=1))
+            key: tuple(
+                Delivery(number, moment, number == 1 and key in given_up)
+                for number, moment in enumerate(moments, start=1)
+            )
             for key, moments in known.items()
         }
     gaps = Gaps(spec, deliveries)
     for partition in cuts:
         seen = visible_sources(spec, partition, deliveries)
-        lacking = {name: Visible((), one.missing, one.late) for name, one in seen.items() if one.missing or one.late}
+        lacking = {
+            name: replace(one, revisions=()) for name, one in seen.items() if one.missing or one.late or one.absent
+        }
         assert gaps.at(partition) == lacking
 
 

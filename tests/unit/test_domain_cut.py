@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.domain.cut import (
     Delivery,
+    absences,
     corrected,
     deliveries_of,
     driving_keys,
@@ -15,6 +16,7 @@ from tasks.domain.cut import (
     visible_labels,
     visible_sources,
 )
+from tasks.domain.late import LateSpec
 from tasks.domain.partition import Partition, iso
 from tasks.domain.spec import LabelSpec
 from tests.support.specs import pipeline, source
@@ -133,8 +135,11 @@ def test_all_sources_are_cut_at_once():
 
 
 def test_deliveries_are_gathered_from_commits_in_the_order_of_revisions():
-    entries = [("b", 2, iso(AS_OF + HOUR)), ("a", 1, iso(AS_OF)), ("b", 1, iso(AS_OF))]
-    assert deliveries_of(entries) == {"a": (Delivery(1, AS_OF),), "b": (Delivery(1, AS_OF), Delivery(2, AS_OF + HOUR))}
+    entries = [("b", 2, iso(AS_OF + HOUR), False), ("a", 1, iso(AS_OF), True), ("b", 1, iso(AS_OF), False)]
+    assert deliveries_of(entries) == {
+        "a": (Delivery(1, AS_OF, True),),
+        "b": (Delivery(1, AS_OF), Delivery(2, AS_OF + HOUR)),
+    }
 
 
 def test_labels_mature_when_their_source_is_known_and_the_wait_is_over():
@@ -210,3 +215,35 @@ def test_corrected_deliveries_show_the_newest_revision_of_what_may_be_known_and_
 def test_corrected_deliveries_came_in_time():
     late = on_time(TRUTH, *HISTORY) | {"2013-01-09": (Delivery(1, AS_OF + 9 * HOUR),)}
     assert corrected(SPEC, {"truth": late})["truth"]["2013-01-09"] == (Delivery(1, declared(TRUTH, "2013-01-09")),)
+
+
+def test_an_absence_ends_the_waiting_until_the_delivery_comes_after_all():
+    given_up = declared(TRUTH, "2013-01-09") + HOUR
+    late = on_time(TRUTH, *HISTORY) | {"2013-01-09": (Delivery(1, given_up, absent=True),)}
+    seen = visible(SPEC, TRUTH, DAY, late)
+    assert (seen.missing, seen.late, seen.absent) == ((), (), ("2013-01-09",))
+    assert seen.revisions[-1] == ("2013-01-09", 1)
+    late["2013-01-09"] += (Delivery(2, AS_OF + 9 * HOUR),)
+    assert visible(SPEC, TRUTH, DAY, late) == seen  # it was not known at this cut
+    after = visible(SPEC, TRUTH, DAY.next(), late)
+    assert after.absent == () and ("2013-01-09", 2) in after.revisions
+    now = corrected(SPEC, {"truth": late})["truth"]
+    assert visible(SPEC, TRUTH, DAY, now).absent == ()
+
+
+def test_the_first_that_waited_is_left_out_and_those_that_look_back_go_without():
+    truth = TRUTH.model_copy(update={"late": LateSpec(policy="skip", until="end+6h")})
+    spec = pipeline({"rows": ROWS, "truth": truth})
+    known = {"truth": on_time(truth, *HISTORY) | {"2013-01-09": (Delivery(1, AS_OF, absent=True),)}}
+    known["rows"] = on_time(ROWS, *HISTORY, "2013-01-10", "2013-01-11")
+    seen = visible_sources(spec, DAY, known)
+    assert absences(spec, DAY, seen) == (("truth/2013-01-09",), ())
+    after = DAY.next()
+    assert absences(spec, after, visible_sources(spec, after, known)) == ((), ("truth/2013-01-09",))
+
+
+def test_a_day_whose_own_rows_did_not_come_is_left_out():
+    rows = ROWS.model_copy(update={"late": LateSpec(policy="skip", until="end+6h")})
+    spec = pipeline({"rows": rows, "truth": TRUTH})
+    known = {"rows": on_time(rows, *HISTORY) | {"2013-01-10": (Delivery(1, AS_OF, absent=True),)}}
+    assert absences(spec, DAY, visible_sources(spec, DAY, known)) == (("rows/2013-01-10",), ())

@@ -208,3 +208,24 @@ def test_a_spec_is_read_back_from_its_spelling_as_the_same():
 def test_a_pipeline_of_the_project_is_read_back_from_its_spelling_as_the_same(name: str):
     spec = load_pipeline(REPOSITORY / "config", name)
     assert PipelineSpec.model_validate(json.loads(json.dumps(spec.spelled()))) == spec
+
+
+def test_a_late_policy_says_until_when_and_a_driver_has_rows_to_wait_for():
+    late = {"policy": "degrade", "until": "end+6h"}
+    assert str(source("truth", late=late).late.until) == "end+6h"
+    for wrong, said in {
+        "wait with a moment": ({"until": "end+6h"}, "until: expected with skip and degrade alone"),
+        "no moment": ({"policy": "skip"}, "until: expected the moment after which"),
+        "before it is due": (
+            {"policy": "skip", "until": "start"},
+            "late.until: expected a moment at or after available",
+        ),
+        "another word": ({"policy": "drop", "until": "end"}, "policy"),
+    }.values():
+        with pytest.raises(ValueError, match=said):
+            source("truth", late=wrong)
+    with pytest.raises(ValueError, match="reference data has no moment"):
+        source("places", grain="none", late=late)
+    rows, truth = source("rows", available="start-6h", time="seen", late=late), source("truth", available="end+3h")
+    with pytest.raises(ValueError, match="it drives, and without its rows there is nothing to score"):
+        pipeline({"rows": rows, "truth": truth})
