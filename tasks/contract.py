@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.domain import tables
 from tasks.domain.results import Validated
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import PopulationError
 from tasks.lake import Entry
 

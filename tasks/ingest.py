@@ -18,7 +18,7 @@ from tasks.domain import tables
 from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.results import IngestResult, Landed
 from tasks.domain.run import RunRef
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import FileError, MillraceError, NotReadyError, StorageError, SupersededError
 from tasks.lake import Entry, Lake, ObjectStore
 

@@ -18,7 +18,8 @@ from tasks.domain.partition import Grain, Partition, iso, partitions
 from tasks.domain.promotion import LedgerEvent, ModelRef, champion_at
 from tasks.domain.published import Published, overtaken
 from tasks.domain.results import PinResult, Planned, PlanResult, Result
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
 from tasks.lake.deliveries import deliveries
 from tasks.took import took_of

@@ -17,7 +17,7 @@ from tasks.domain import tables
 from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.replayed import Replayed, ReplayResult
 from tasks.domain.run import RunRef
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import SupersededError
 from tasks.lake import Entry, Lake
 

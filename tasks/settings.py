@@ -18,7 +18,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.domain.spec import PipelineSpec, SourceSpec, SourceUse
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec, SourceUse
 from tasks.errors import SpecError
 
 REPOSITORY = Path(__file__).resolve().parent.parent

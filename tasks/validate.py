@@ -20,7 +20,7 @@ from tasks.domain import tables
 from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.results import Validated, ValidateResult
 from tasks.domain.run import RunRef
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import ContractError, NotReadyError, PopulationError
 from tasks.lake import Entry, Lake
 

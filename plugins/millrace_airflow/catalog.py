@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.command.check import check_declared, check_source
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.errors import MillraceError, SpecError
 from tasks.settings import load_pipeline, load_settings, load_source, pipeline_names, source_names
 

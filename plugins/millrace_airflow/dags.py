@@ -10,7 +10,8 @@ from millrace_airflow.operator import StageOperator, ValidateOperator
 from millrace_airflow.pages import APPROVAL, INGEST_PAGE, SCORE_PAGE, TRAIN_PAGE
 from millrace_airflow.timetable import PartitionTimetable
 from millrace_airflow.wake import clean_asset, predictions_asset
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 
 SCORING_PARAMS = {
     "force": Param(False, type="boolean", description="Also what is published already."),

@@ -13,7 +13,7 @@ from millrace_airflow.operator import identity
 from millrace_airflow.pages import WAKE_PAGE
 from millrace_airflow.process import StepProcess, tasks_command
 from millrace_airflow.wake import WakeTimetable, clean_asset
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 
 MINUTES = 5
 _AT_ONCE = 200  # runs started by one wake; what is left is due at the next

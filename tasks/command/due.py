@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from tasks.command.output import say
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import MillraceError
 from tasks.lake import open_lake, open_landing
 from tasks.plan import Due, due_ingests, due_scores

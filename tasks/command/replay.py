@@ -13,7 +13,8 @@ from tasks.domain import tables
 from tasks.domain.partition import Partition, span
 from tasks.domain.replayed import Came, ReplayReport
 from tasks.domain.results import PinResult, ScoreResult
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.errors import MillraceError, NotReadyError, SupersededError, Terminal, UsageError
 from tasks.lake import Lake, open_lake
 from tasks.pin import CORRECTED, WAITS, look

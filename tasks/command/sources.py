@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.domain.partition import overlapping, span
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import SpecError
 from tasks.settings import Settings, load_pipeline, load_source, pipeline_names
 

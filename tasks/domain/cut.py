@@ -24,7 +24,8 @@ from functools import lru_cache
 from itertools import accumulate
 
 from tasks.domain.partition import Grain, Partition, instant, partitions
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 
 
 @dataclass(frozen=True, order=True)

@@ -14,7 +14,8 @@ from typing import Literal
 
 from tasks.domain.partition import Partition
 from tasks.domain.results import Result
-from tasks.domain.spec import TEMPORAL_TYPES, PipelineSpec, SourceSpec
+from tasks.domain.source import TEMPORAL_TYPES, SourceSpec
+from tasks.domain.spec import PipelineSpec
 
 Pair = tuple[str, int]
 """Partition key and revision."""

@@ -8,7 +8,8 @@ from datetime import date, datetime
 from typing import Any
 
 from tasks.domain.partition import ALL, Partition, overlapping
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.domain.training import training_window
 from tasks.errors import TrainingError
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from tasks.domain.cut import Visible
 from tasks.domain.partition import Partition
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 
 Revisions = tuple[tuple[str, int], ...]
 """(partition key, revision) pairs."""

@@ -12,7 +12,7 @@ from tasks.errors import FileError
 from tasks.formats.compression import COMPRESSIONS
 
 if TYPE_CHECKING:
-    from tasks.domain.spec import SourceSpec
+    from tasks.domain.source import SourceSpec
 
 FORMATS = {
     ".csv": "csv",

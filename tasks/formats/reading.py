@@ -13,7 +13,7 @@ from tasks.formats.compression import decompress
 from tasks.formats.layout import layout_of
 
 if TYPE_CHECKING:
-    from tasks.domain.spec import SourceSpec
+    from tasks.domain.source import SourceSpec
 
 LINE_COLUMN = "_line"
 """Name of the added column: where each row stood in its file, 1-based."""

@@ -10,7 +10,8 @@ import json
 import re
 from collections.abc import Mapping
 
-from tasks.domain.spec import PipelineSpec, SourceSpec
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec
 from tasks.errors import SqlError
 from tasks.sql.syntax import parse, without_locations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.domain.spec import PipelineSpec, SourceSpec, SourceUse
+from tasks.domain.source import SourceSpec
+from tasks.domain.spec import PipelineSpec, SourceUse
 
 
 def source(name: str, **changes: Any) -> SourceSpec:

@@ -16,8 +16,8 @@ from tasks.domain.cut import (
     visible_labels,
     visible_sources,
 )
-from tasks.domain.late import LateSpec
 from tasks.domain.partition import Partition, iso
+from tasks.domain.source import LateSpec
 from tasks.domain.spec import LabelSpec
 from tests.support.specs import pipeline, source
 

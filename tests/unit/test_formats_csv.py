@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pytest
 
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import FileError
 from tasks.formats import read_file
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.domain.spec import SourceSpec
+from tasks.domain.source import SourceSpec
 from tasks.errors import FileError
 from tasks.formats import parquet, read_file
 
