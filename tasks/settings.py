@@ -152,8 +152,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _pools() -> dict[str, int]:
-    # a backfill leaves one processor to what is due today
-    return {"ingest": 2, "train": 1, "score": 4, "gpu": 1, "backfill": max(1, (os.cpu_count() or 1) - 1)}
+    # a backfill leaves one processor to what is due today; the pool gpu has a slot for each device that the driver shows
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return {"ingest": 2, "train": 1, "score": 4, "gpu": max(1, gpus), "backfill": max(1, (os.cpu_count() or 1) - 1)}
 
 
 def _check_tls(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from millrace_airflow.operator import RETRY_DELAY, StageOperator, chosen
 from millrace_airflow.pages import BACKFILL_PAGE
 from millrace_airflow.priority import BACKFILL
 from millrace_airflow.process import tasks_command
+from millrace_airflow.triggers import PauseTrigger
 from millrace_airflow.wake import predictions_asset
 from tasks.domain.ranges import STAGES, chunks_of, delivery_chunks, range_trainings
 from tasks.domain.spec import PipelineSpec
@@ -89,17 +90,28 @@ class DeliveriesOperator(BackfillOperator):
 
 
 class TrainingsOperator(BackfillOperator):
-    """The trainings of the range one after the other, since each may make the champion that the next one meets."""
+    """The trainings of the range one after the other, since each may make the champion that the next one meets.
+
+    Between two of them the pool's slot is given back: what is due today goes first, and waits for one training at most.
+    """
 
     def _step(self, context: Context, *, until: str | None) -> list[dict[str, Any]]:
+        return self.go_on(context, [])
+
+    def go_on(self, context: Context, event: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The training after those that the event tells of; called by Airflow when this task has a slot again."""
+        judged = event
         found = range_trainings(self._spec(), *days_of(context), datetime.now(UTC))
         if not found:
             raise AirflowSkipException("no training of the range has data enough")
-        judged = []
-        for number, training in enumerate(found, 1):
-            self.log.info("training %s, %d of %d", training.key, number, len(found))
-            result = self._ran(context, self._command(context, training.key), training.key)
-            judged.append({"training": training.key, "verdict": result.get("verdict", "evaluated")})
+        done = {one["training"] for one in judged}
+        left = [training for training in found if training.key not in done]
+        if left:
+            self.log.info("training %s, %d of %d", left[0].key, len(judged) + 1, len(found))
+            result = self._ran(context, self._command(context, left[0].key), left[0].key)
+            judged = [*judged, {"training": left[0].key, "verdict": result.get("verdict", "evaluated")}]
+        if len(left) > 1:
+            self.defer(trigger=PauseTrigger(done=judged), method_name="go_on")
         return judged
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a partition's inputs in the triggerer: no task slot, no process."""
+"""Waiting in the triggerer, for a partition's inputs or for what is more urgent: no task slot, no process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from millrace_airflow.readiness import missing_inputs
 from tasks.domain.partition import instant
 from tasks.errors import MillraceError
 from tasks.settings import load_settings
+
+_PAUSE_SECONDS = 1.0
 
 
 class ReadyTrigger(BaseTrigger):
@@ -65,3 +67,22 @@ class ReadyTrigger(BaseTrigger):
 
     def _event(self, *, missing: tuple[str, ...] = (), error: str | None = None) -> dict[str, Any]:
         return {"until": self.until, "missing": list(missing), "error": error}
+
+
+class PauseTrigger(BaseTrigger):
+    """Gives a task's slot back for a moment, so that what is more urgent gets it.
+
+    Args:
+        done: what the task has done so far, and is told again as the event; JSON.
+    """
+
+    def __init__(self, *, done: Any) -> None:
+        super().__init__()
+        self.done = done
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "millrace_airflow.triggers.PauseTrigger", {"done": self.done}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        yield TriggerEvent(self.done)

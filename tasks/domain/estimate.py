@@ -76,6 +76,8 @@ class Estimate:
 class Measured:
     """What some runs took, whole, against what was estimated from those before the first of them.
 
+    Where the first of all is among them, it is left out, and each other one stands against those before it.
+
     Attributes:
         actual, estimated: seconds, as in `Estimate`; None where there was no run before.
     """
@@ -128,16 +130,16 @@ def compared(took: Mapping[int, Took], versions: Collection[int]) -> Measured | 
     """
     if not versions:
         return None
-    alike = _alike([one for version, one in took.items() if version < min(versions)])
-    done = [took[version] for version in sorted(versions)]
-    guess = None
-    if alike:
-        score, featurize = _score(alike), _featurize(alike)
-        guess = sum(
-            score.seconds(one.partitions, one.rows)
-            + featurize.seconds(one.computed, one.rows * one.computed / one.partitions, runs=min(one.computed, 1))
-            for one in done
-        )
+    asked = sorted(versions)
+    alike = _before(took, asked[0])
+    if not alike and len(asked) > 1:
+        asked = asked[1:]
+        each = [(took[version], _before(took, version)) for version in asked]
+        alike = each[0][1]
+    else:
+        each = [(took[version], alike) for version in asked]
+    done = [one for one, _ in each]
+    guess = sum(_told(past, one) for one, past in each) if alike else None
     return Measured(
         runs=len(done),
         partitions=sum(one.partitions for one in done),
@@ -145,6 +147,17 @@ def compared(took: Mapping[int, Took], versions: Collection[int]) -> Measured | 
         estimated=None if guess is None else round(guess, 3),
         learnt_from=len(alike),
     )
+
+
+def _before(took: Mapping[int, Took], version: int) -> list[Took]:
+    return _alike([one for earlier, one in took.items() if earlier < version])
+
+
+def _told(past: Sequence[Took], one: Took) -> float:
+    """Seconds that earlier runs told of a run."""
+    computed = one.rows * one.computed / one.partitions
+    features = _featurize(past).seconds(one.computed, computed, runs=min(one.computed, 1))
+    return _score(past).seconds(one.partitions, one.rows) + features
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import shutil
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import ClassVar
 from zoneinfo import ZoneInfo
@@ -145,7 +145,10 @@ class Histories(RuleBasedStateMachine):
         present = reader.version_of(events[-1]["to_model"])
         self.seen.count("rollbacks")
         words = ("rollback", NAME, "--from", str(present), "--why", "it may be worse")
-        self.run(*words, *(["--repair"] if repair else []), point=point)
+        code = self.run(*words, *(["--repair"] if repair else []), point=point)
+        if repair and code == 0:
+            self.seen.count("repairs")
+            self._each_day_is_its_champions()
 
     @rule()
     def maintenance_runs(self) -> None:
@@ -174,6 +177,15 @@ class Histories(RuleBasedStateMachine):
         assert all(self.published[day] in taken_back for day in changed), f"{changed} changed without a repair"
         self.published = versions
 
+    def _each_day_is_its_champions(self) -> None:
+        """What is published was scored by today's champion of its day: a repair has left nothing of the bad one."""
+        lake = lake_of(self.now)
+        events = reader.events(lake / "ledger" / NAME)
+        for (day,), there in reader.read(lake / NAME / "predictions").rows().items() if self.published else ():
+            as_of = datetime.combine(date.fromisoformat(day), time(4), ZoneInfo(ZONE))
+            found = set(map(reader.version_in, there))
+            assert found == {reader.champion_at(events, as_of)}, f"{day} was scored by {found}"
+
     def teardown(self) -> None:
         if not hasattr(self, "now") or not self.delivered:
             return
@@ -183,6 +195,7 @@ class Histories(RuleBasedStateMachine):
         days = f"{self.delivered[0]}..{self.delivered[-1]}"
         self.run("run", "score", NAME, days)
         self.what_is_published_is_right()
+        self._each_day_is_its_champions()
         events = reader.events(lake_of(self.now) / "ledger" / NAME)
         for day in self.delivered:
             as_of = datetime(day.year, day.month, day.day, 4, tzinfo=ZoneInfo(ZONE))

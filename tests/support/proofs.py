@@ -31,6 +31,7 @@ from tests.support.kills import COMBINATIONS, commit
 FILE = ROOT / "docs" / "reliability.md"
 KEPT = ROOT / ".proofs"
 WRITES = ("*.py", "lake/*.py", "registry/*.py", "domain/*.py", "command/*.py")
+WRITES += ("compute/checkpoints.py", "compute/trials.py", "formats/*.py", "quality/*.py", "sql/*.py")
 TRAINS = ("compute/*.py", "train.py", "fit.py", "spans.py", "search.py", "labelled.py")
 CODE = {
     "kill-points": WRITES,

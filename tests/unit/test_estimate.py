@@ -91,3 +91,13 @@ def test_a_run_is_compared_with_what_the_runs_before_it_told_and_not_with_itself
     first = compared(runs, {0})
     assert (first.estimated, first.learnt_from) == (None, 0)
     assert compared(runs, set()) is None
+
+
+def test_of_all_runs_each_but_the_first_is_compared_with_what_those_before_it_told():
+    runs = dict(enumerate(PAST))
+    found = compared(runs, set(runs))
+    assert (found.runs, found.learnt_from) == (len(PAST) - 1, 1)
+    assert found.partitions == sum(one.partitions for one in PAST[1:])
+    alone = [compared(runs, {version}) for version in range(1, len(PAST))]
+    assert found.estimated == pytest.approx(sum(one.estimated for one in alone), abs=0.01)
+    assert found.actual == pytest.approx(sum(one.actual for one in alone), abs=0.01)
