@@ -60,11 +60,12 @@ def whereabouts(
     entries = clean.entries(version=at)
     for pair in pairs:
         quarantine = lake.table(tables.quarantine(driver.name))
-        judged = entries[pair].meta["inputs"][quarantine.name]
+        meta = entries[pair].meta
+        judged = meta["inputs"][quarantine.name]
         for row in _rows(quarantine, judged, [pair], entity):
             return (
                 f"it was quarantined: {row['_expectation']} on {row['_column']}, whose value was {row['_value']!r} "
-                f"(line {row['_line']} of {row['_file']}; {quarantine.name}@{judged}, {pair[0]} revision {pair[1]})"
+                f"(line {tables.line_of(meta, row['_file'], row['_line'])} of {row['_file']}; {quarantine.name}@{judged}, {pair[0]} revision {pair[1]})"
             )
     looked = ", ".join(f"{key} revision {revision}" for key, revision in pairs) or "none"
     return f"no delivery of {driver.name} that was known at {spec.as_of.at(partition).isoformat()} has it (looked in {looked})"

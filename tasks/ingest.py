@@ -7,7 +7,6 @@ own partition only: the others of the call land, the error names file, line and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,9 @@ from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.results import IngestResult, Landed
 from tasks.domain.run import RunRef
 from tasks.domain.source import SourceSpec
-from tasks.errors import FileError, MillraceError, NotReadyError, StorageError, SupersededError
-from tasks.lake import Entry, Lake, ObjectStore
+from tasks.errors import FileError, MillraceError, NotReadyError, SupersededError
+from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
+from tasks.landing import Delivered, arrived, fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,9 +34,9 @@ ROUNDS = 5
 class _New:
     landed: Landed
     table: pa.Table
-    file: str
-    modified: datetime
-    size: int
+    info: ObjectInfo
+    files: dict[str, int] = field(default_factory=dict)
+    """Address -> lines of the files before it, where a delivery is several."""
 
 
 @dataclass
@@ -99,9 +99,8 @@ def ingest(
 def _look(source, partitions, entries, landing, root, manifest, clock, progress) -> _Found:
     before, found = revisions(entries), _Found()
     for done, partition in enumerate(partitions):
-        uri = source.location(partition, root)
         try:
-            one = _land(source, partition, landing, uri, before.get(partition.key, ()), manifest, clock, found.notices)
+            one = _land(source, partition, landing, root, before.get(partition.key, ()), manifest, clock, found.notices)
         except NotReadyError as error:
             found.absent += error.missing
         except FileError as error:
@@ -122,7 +121,7 @@ def waiting(
         for partition in partitions
         if partition.key not in source.missing
         and not source.is_given_up(partition, now)
-        and landing.head(source.location(partition, root)) is None
+        and arrived(source, partition, landing, root) is None
     )
 
 
@@ -138,57 +137,69 @@ def _land(
     source: SourceSpec,
     partition: Partition,
     landing: ObjectStore,
-    uri: str,
+    root: str,
     before: Sequence[tuple[int, Entry]],
     manifest: dict[str, str],
     clock: Callable[[], datetime],
     notices: list[str],
 ) -> Landed | _New:
-    file = _read(landing, uri)
-    if file is None:
+    delivered = fetch(source, partition, landing, root)
+    if delivered is None:
         if partition.key in source.missing:
             return Landed(partition.key, 0, 0, "", "", "missing")
         if before and before[-1][1].meta.get("absent"):
             return Landed(partition.key, before[-1][0], 0, "", before[-1][1].meta["known_at"], "absent")
         if not before and source.is_given_up(partition, now := clock()):
-            return _absence(source, partition, uri, now)
+            return _absence(source, partition, source.location(partition, root), now)
         raise NotReadyError(f"{source.name}: no file", missing=(f"{source.name}/{partition.key}",))
-    data, modified = file
-    digest = hashlib.sha256(data).hexdigest()
+    digest = delivered.digest
     if before and before[-1][1].meta["digest"] == digest:
         revision, entry = before[-1]
         return Landed(partition.key, revision, entry.rows, digest, entry.meta["known_at"], "duplicate")
-    from tasks.formats import read_file
-
-    parsed = read_file(data, uri=uri, source=source)
-    notices += parsed.notices
-    known_at = iso(_known_at(source, partition, modified, before, manifest, clock()))
+    table, files = _parsed(source, delivered, notices)
+    known_at = iso(_known_at(source, partition, delivered.info.modified, before, manifest, clock()))
     revision = before[-1][0] + 1 if before else 1
-    landed = Landed(partition.key, revision, parsed.table.num_rows, digest, known_at, "landed")
-    return _New(landed, parsed.table, uri, modified, len(data))
+    landed = Landed(partition.key, revision, table.num_rows, digest, known_at, "landed")
+    return _New(landed, table, delivered.info, files)
+
+
+def _parsed(source: SourceSpec, delivered: Delivered, notices: list[str]) -> tuple[pa.Table, dict[str, int]]:
+    """The rows of a delivery with `_file`; of several files the lines go on from one to the next.
+
+    Returns:
+        The rows; of several files also the lines before each that has rows.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.formats import LINE_COLUMN, read_file
+
+    parts, files, lines = [], {}, 0
+    for uri, data in delivered.files:
+        parsed = read_file(data, uri=uri, source=source)
+        notices += parsed.notices
+        table, rows = parsed.table, parsed.table.num_rows
+        place = table.schema.get_field_index(LINE_COLUMN)
+        if rows:
+            files[uri] = lines
+        if lines:
+            moved = pc.add(table[LINE_COLUMN], pa.scalar(lines, pa.int64()))
+            table = table.set_column(place, table.schema.field(LINE_COLUMN), moved)
+        if rows:
+            lines = table[LINE_COLUMN][-1].as_py()
+        name = pa.array([uri], pa.string()).take(pa.array([0] * rows, pa.int8()))
+        parts.append(table.append_column("_file", name))
+    return pa.concat_tables(parts), files if len(parts) > 1 else {}
 
 
 def _absence(source: SourceSpec, partition: Partition, uri: str, now: datetime) -> _New:
     """A first revision without rows: no file came in time, which is known from now on."""
+    import pyarrow as pa
+
     from tasks.formats import no_rows
 
-    return _New(Landed(partition.key, 1, 0, "", iso(now), "absent"), no_rows(source.columns), uri, now, 0)
-
-
-def _read(landing: ObjectStore, uri: str) -> tuple[bytes, datetime] | None:
-    """A file's bytes and the moment of its last write, both of the same delivery; None where there is none."""
-    info = landing.head(uri)
-    for _ in range(ROUNDS):
-        if info is None:
-            return None
-        try:
-            data = landing.get(uri)
-        except FileNotFoundError:
-            return None
-        before, info = info, landing.head(uri)
-        if info == before:
-            return data, info.modified
-    raise StorageError(f"{uri} changes while it is read", hint="is it still being written? deliver files by renaming")
+    table = no_rows(source.columns).append_column("_file", pa.array([], pa.string()))
+    return _New(Landed(partition.key, 1, 0, "", iso(now), "absent"), table, ObjectInfo(uri, 0, now))
 
 
 def _known_at(
@@ -223,15 +234,15 @@ def _commit(source: SourceSpec, raw, pinned: int, new: list[_New], run: RunRef) 
     parts, entries = [], []
     for item in new:
         table, rows = item.table, item.table.num_rows
-        table = table.append_column("_file", pa.array([item.file], pa.string()).take(pa.array([0] * rows, pa.int8())))
         table = table.append_column("partition_key", pa.array([item.landed.key] * rows, pa.string()))
         parts.append(table.append_column("revision", pa.array([item.landed.revision] * rows, pa.int64())))
         meta = {
             "digest": item.landed.digest,
             "known_at": item.landed.known_at,
-            "modified": iso(item.modified),
-            "size": item.size,
-            "file": item.file,
+            "modified": iso(item.info.modified),
+            "size": item.info.size,
+            "file": item.info.key,
+            **({"files": item.files} if item.files else {}),
             **({"absent": True} if item.landed.status == "absent" else {}),
         }
         entries.append(Entry((item.landed.key, item.landed.revision), rows, meta))

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from tasks.domain import cut, tables
@@ -20,8 +21,10 @@ from tasks.domain.published import Published, overtaken
 from tasks.domain.results import PinResult, Planned, PlanResult, Result
 from tasks.domain.source import SourceSpec
 from tasks.domain.spec import PipelineSpec
+from tasks.errors import FileError
 from tasks.lake import Entry, Lake, ObjectInfo, ObjectStore
 from tasks.lake.deliveries import deliveries
+from tasks.landing import arrived, fetch
 from tasks.took import took_of
 
 REACH = timedelta(days=7)
@@ -57,19 +60,29 @@ def due_ingests(*, source: SourceSpec, lake: Lake, landing: ObjectStore, root: s
         if key not in newest or int(revision) > newest[key][0]:
             newest[key] = (int(revision), entry)
     for partition in _live(source, now):
-        uri = source.location(partition, root)
-        info = landing.head(uri)
+        info = arrived(source, partition, landing, root)
         revision, entry = newest.get(partition.key, (0, None))
         landed = (partition.key, revision)
         if info is None and entry is None and source.is_given_up(partition, now):
             yield Due("ingest", source.name, partition.key, _token(now, "given up"))
-        elif info is not None and (entry is None or _changed(info, entry, landing)):
+        elif info is not None and (
+            entry is None or _changed(info, entry, partial(_digest, source, partition, landing, root))
+        ):
             yield Due("ingest", source.name, partition.key, _token(now, iso(info.modified), info.size))
         elif revision and landed not in clean and landed not in blocked:
             yield Due("ingest", source.name, partition.key, _token(now, "judge", landed))
 
 
-def _changed(info: ObjectInfo, entry: Entry, landing: ObjectStore) -> bool:
+def _digest(source: SourceSpec, partition: Partition, landing: ObjectStore, root: str) -> str | None:
+    """Of the delivery that lies there; None where it is gone, or can't be read: the ingest that this makes due says why."""
+    try:
+        delivered = fetch(source, partition, landing, root)
+    except FileError:
+        return None
+    return delivered and delivered.digest
+
+
+def _changed(info: ObjectInfo, entry: Entry, digest: Callable[[], str | None]) -> bool:
     """Whether a file holds other bytes than its newest revision; read only where its listing leaves that open.
 
     Limitation: S3 tells whole seconds, so other bytes of the same size in the same second are not noticed.
@@ -79,7 +92,7 @@ def _changed(info: ObjectInfo, entry: Entry, landing: ObjectStore) -> bool:
         return True
     if iso(info.modified) == seen["modified"]:
         return False
-    return hashlib.sha256(landing.get(info.key)).hexdigest() != seen["digest"]
+    return digest() != seen["digest"]
 
 
 def due_scores(*, spec: PipelineSpec, lake: Lake, now: datetime) -> Iterator[Due]:

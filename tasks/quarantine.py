@@ -55,7 +55,8 @@ def bad_rows(source: str, lake: Lake, found: Sequence[SetAside], limit: int) -> 
         return
     table = lake.table(tables.quarantine(source))
     columns = [*TOLD, "_value", "_file", "_line", *tables.SOURCE_KEY]
-    rows = table.read(version=table.version(), keys=keys, columns=columns)
+    version = table.version()
+    rows, entries = table.read(version=version, keys=keys, columns=columns), table.entries(version=version)
     order = [(name, "ascending") for name in (*tables.SOURCE_KEY, "_line")]
     for row in rows.sort_by(order).slice(0, limit).to_pylist():
         yield BadRow(
@@ -63,7 +64,7 @@ def bad_rows(source: str, lake: Lake, found: Sequence[SetAside], limit: int) -> 
             key=row["partition_key"],
             revision=row["revision"],
             file=row["_file"],
-            line=row["_line"],
+            line=tables.line_of(entries[row["partition_key"], row["revision"]].meta, row["_file"], row["_line"]),
             expectation=row["_expectation"],
             column=row["_column"],
             value=row["_value"],

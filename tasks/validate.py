@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.contract import Checked, Rows, check, is_absence, rules_of, suite_of
+from tasks.contract import Checked, Rows, check, rules_of, suite_of
 from tasks.domain import tables
 from tasks.domain.partition import Partition, instant, iso
 from tasks.domain.results import Validated, ValidateResult
@@ -23,6 +23,9 @@ from tasks.domain.run import RunRef
 from tasks.domain.source import SourceSpec
 from tasks.errors import ContractError, NotReadyError, PopulationError
 from tasks.lake import Entry, Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SETTLING = timedelta(seconds=60)
 """A restatement is known this long after its commits begin: they have ended by then, so nothing is known before it shows."""
@@ -106,7 +109,8 @@ def _facts(source: SourceSpec, key: tuple, raw: Entry, cleaned: dict[tuple, Entr
     restates = any(name == key[0] and revision < key[1] for name, revision in cleaned)
     if restates or key[0] in source.missing:
         known_at = max(known_at, iso(known))
-    return {"digest": raw.meta["digest"], "known_at": known_at, **({"absent": True} if is_absence(raw) else {})}
+    more = {name: raw.meta[name] for name in ("absent", "files") if name in raw.meta}
+    return {"digest": raw.meta["digest"], "known_at": known_at, **more}
 
 
 def _judged(
@@ -148,7 +152,7 @@ def _publish(source, checked, metas, files, quarantine, clean, pins, run) -> tup
             raise PopulationError(
                 f"{source.name} {outcome.key}: {outcome.rows_in} rows in, {one.clean.count} clean + {one.rejected.num_rows} quarantined"
             )
-        parts[key] = Rows(one.rejected, constants=texts | {"_file": files[key]})
+        parts[key] = Rows(_with_file(one.rejected, metas[key], files[key]), constants=texts)
         facts = {
             "outcome": outcome.to_dict(),
             "statistics": one.statistics,
@@ -173,6 +177,15 @@ def _publish(source, checked, metas, files, quarantine, clean, pins, run) -> tup
         )
         mine -= entries.keys() - published
     return versions, [one if key in mine else replace(one, status="superseded") for key, one in outcomes.items()]
+
+
+def _with_file(rejected: pa.Table, meta: dict[str, Any], file: str) -> pa.Table:
+    import pyarrow as pa
+
+    if "files" not in meta:
+        return rejected.append_column("_file", pa.repeat(pa.scalar(file, pa.string()), rejected.num_rows))
+    names = [tables.file_of(meta, file, line) for line in rejected["_line"].to_pylist()]
+    return rejected.append_column("_file", pa.array(names, pa.string()))
 
 
 def _replace(table, columns, pins, parts, entries, run):

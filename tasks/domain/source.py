@@ -79,7 +79,11 @@ class SourceSpec(Frozen):
     timezone: Timezone = "UTC"
     """The zone in which partitions begin and end."""
     uri: str
-    """Where a delivery lands, with {partition} and, in front, {landing}."""
+    """Where a delivery lands, with {partition} and, in front, {landing}; with * where it is several files."""
+    complete: str | None = None
+    """A file that is put last: until it is there, a delivery has not come. With * in uri."""
+    receipt: str | None = None
+    """The ending of a file beside each one, put after it, with its size in bytes or its SHA-256 or MD5: .sha256."""
     available: Moment = Offset("end", 1, Span())
     """The declared moment at which a partition's delivery is known."""
     columns: dict[str, ColumnType]
@@ -106,8 +110,12 @@ class SourceSpec(Frozen):
     """The files' format; auto takes it from the name's ending."""
     compression: Literal["auto", "none", "gzip", "zstd", "zip"] = "auto"
     """The files' compression; auto takes it from the name's ending."""
+    renamed: dict[str, Annotated[tuple[str, ...], BeforeValidator(_texts)]] = Field(default_factory=dict)
+    """Other names under which a column may come, by column: {amount: [total, amount_usd]}."""
+    undeclared: Literal["ignore", "refuse"] = "ignore"
+    """Columns that a file has and nobody declared: said and ignored, or a reason to refuse it."""
     encoding: str = "utf-8"
-    """Text encoding of CSV and JSON lines."""
+    """Text encoding of CSV and JSON lines; auto tells it from the bytes, and says what it took."""
     delimiter: str = Field(",", min_length=1, max_length=1)
     """What separates the fields of a CSV file."""
     decimal: Literal[".", ","] = "."
@@ -121,6 +129,12 @@ class SourceSpec(Frozen):
     def _consistent(self) -> SourceSpec:
         if self.grain != "none" and "{partition}" not in self.uri:
             raise ValueError("uri: expected {partition} in it, since the source has a grain")
+        if "*" in self.uri and self.complete is None:
+            raise ValueError(
+                "complete: expected the file that is put last, such as {landing}/orders/{partition}/_SUCCESS, since uri has a *: nothing else tells when all are there"
+            )
+        if self.receipt is not None and not re.fullmatch(r"\.[\w.]+", self.receipt):
+            raise ValueError(f"receipt: expected an ending such as .sha256, found {self.receipt!r}")
         if not self.columns:
             raise ValueError("columns: expected at least one column")
         for column in self.columns:
@@ -137,6 +151,7 @@ class SourceSpec(Frozen):
         double = [column for column in self.columns if folded.count(column.lower()) > 1]
         if double:
             raise ValueError(f"columns: {' and '.join(double)} differ in case only, which SQL does not tell apart")
+        self._check_renamed()
         if self.late.until is not None:
             self._check_late(self.late.until)
         for key in self.missing:
@@ -149,6 +164,15 @@ class SourceSpec(Frozen):
     def partition(self, key: str) -> Partition:
         return Partition.parse(self.grain, self.timezone, key)
 
+    def _check_renamed(self) -> None:
+        others = [name for names in self.renamed.values() for name in names]
+        for column in self.renamed:
+            if column not in self.columns:
+                raise ValueError(f"renamed: {column!r} is not one of the columns; expected {{column: [other names]}}")
+        for name in others:
+            if name in self.columns or others.count(name) > 1:
+                raise ValueError(f"renamed: {name!r} stands for two columns; expected names that are nothing else")
+
     def _check_late(self, until: Offset) -> None:
         if self.grain == "none":
             raise ValueError("late: reference data has no moment at which it is late; expected a source with a grain")
@@ -158,7 +182,11 @@ class SourceSpec(Frozen):
 
     def location(self, partition: Partition, root: str) -> str:
         """The absolute URI at which a partition's file is delivered, with the landing zone at `root`."""
-        return self.uri.replace("{landing}", root).replace("{partition}", partition.key)
+        return _at(self.uri, partition, root)
+
+    def mark(self, partition: Partition, root: str) -> str | None:
+        """The absolute URI of the file that is put last, where there is one."""
+        return None if self.complete is None else _at(self.complete, partition, root)
 
     def declared(self, partition: Partition) -> datetime:
         """The declared moment at which a partition is known; the beginning of time for reference data."""
@@ -177,3 +205,7 @@ class SourceSpec(Frozen):
 
     def is_history(self, partition: Partition) -> bool:
         return self.grain == "none" or (self.history is not None and partition.local_start.date() < self.history)
+
+
+def _at(uri: str, partition: Partition, root: str) -> str:
+    return uri.replace("{landing}", root).replace("{partition}", partition.key)

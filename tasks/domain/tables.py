@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 Columns = Mapping[str, str]
 """Column name -> type: string, int, float, bool, date, timestamp, local_timestamp, `list<float>` or `list<reason>`."""
@@ -79,3 +80,14 @@ def predictions_columns(
     why = {"reasons": "list<reason>"} if reasons else {}
     marks = {"restated": "bool"} if corrected else {}
     return {**entity, "partition_key": "string", "score": "float", **several, **why, "model_version": "int", **marks}
+
+
+def file_of(meta: Mapping[str, Any], file: str, line: int) -> str:
+    """The file of a line of a delivery, which is `file` unless its entry says that it is several."""
+    files: Mapping[str, int] = meta.get("files", {})
+    return max((one for one in files if files[one] < line), key=files.__getitem__, default=file)
+
+
+def line_of(meta: Mapping[str, Any], file: str, line: int) -> int:
+    """The line within its file: of a delivery of several, lines go on from one file to the next."""
+    return line - meta.get("files", {}).get(file, 0)

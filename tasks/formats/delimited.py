@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 from tasks.errors import FileError
 from tasks.formats.casting import EXPECTED, cast_texts, first_bad
 from tasks.formats.encoding import as_utf8
-from tasks.formats.layout import Layout, extra_columns, missing_column, shorten
+from tasks.formats.layout import Layout, shorten, under
 
 # A row must fit into a block.
 _BLOCK = 16 << 20
@@ -31,10 +31,9 @@ def read_csv(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array, list[str]
     Raises:
         FileError: see `tasks.formats.read_file`.
     """
-    data = as_utf8(data, layout)
+    data, said = as_utf8(data, layout)
     header = _header(data, layout)
-    if error := missing_column(layout, header):
-        raise error
+    layout, notices = under(layout, header)
     for name in layout.columns:
         if header.count(name) > 1:
             raise FileError(
@@ -61,7 +60,7 @@ def read_csv(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array, list[str]
                 column=name,
                 hint="correct the value, or declare the column's type, decimal mark or nulls otherwise",
             ) from error
-    return pa.table(columns), lines, extra_columns(layout, header)
+    return pa.table(columns), lines, said + notices
 
 
 def _rows(data: bytes, layout: Layout) -> Iterator[tuple[int, list[str]]]:

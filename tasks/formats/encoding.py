@@ -4,19 +4,57 @@ from __future__ import annotations
 
 import codecs
 import csv
+from dataclasses import replace
 
 from tasks.errors import FileError
 from tasks.formats.layout import Layout
 
 _BOM = "\ufeff"
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_LOOKED_AT = 1 << 20
+"""Bytes from which an encoding is told."""
 
 
-def as_utf8(data: bytes, layout: Layout) -> bytes:
-    """Returns the text as UTF-8 without a byte order mark.
+def as_utf8(data: bytes, layout: Layout) -> tuple[bytes, list[str]]:
+    """Returns the text as UTF-8 without a byte order mark, and what is to be said of its encoding.
 
     Raises:
-        FileError: a byte isn't of the declared encoding, or nobody knows that encoding.
+        FileError: a byte isn't of the declared encoding, nobody knows that encoding, or none fits.
     """
+    if layout.encoding == "auto":
+        found = _detected(data, layout)
+        layout = replace(layout, encoding=found)
+        notices = [] if found == "utf-8" else [f"{layout.uri}: read as {found}, as its bytes look"]
+        return _decoded(data, layout), notices
+    return _decoded(data, layout), []
+
+
+def _detected(data: bytes, layout: Layout) -> str:
+    """UTF-8 where the bytes are; otherwise what a byte order mark or the frequency of letters says."""
+    for mark, name in _MARKS.items():
+        if data.startswith(mark):
+            return name
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(data[:_LOOKED_AT]).best()
+        if best is None:
+            raise FileError(
+                f"{layout.uri}: no encoding fits its bytes", uri=layout.uri, hint="declare the source's encoding"
+            ) from None
+        return best.encoding
+    return "utf-8"
+
+
+def _decoded(data: bytes, layout: Layout) -> bytes:
     try:
         codec = codecs.lookup(layout.encoding).name
         text = data.decode(codec)

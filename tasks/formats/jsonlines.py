@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.json as pajson
 from tasks.errors import FileError
 from tasks.formats.casting import ARROW_TYPES, EXPECTED, cast_texts, first_bad, without_nan
 from tasks.formats.encoding import as_utf8
-from tasks.formats.layout import Layout, extra_columns, missing_column, shorten
+from tasks.formats.layout import Layout, extra_columns, missing_column, shorten, taken, twice
 
 _BLOCK = 8 << 20
 _TEXTUAL = ("string", "date", "timestamp", "local_timestamp")
@@ -36,13 +36,18 @@ def read_jsonl(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array, list[st
     Raises:
         FileError: see `tasks.formats.read_file`.
     """
-    data = as_utf8(data, layout)
+    data, notices = as_utf8(data, layout)
     first = next(_rows(data, layout), None)
     if first is None:
         empty = pa.table({name: pa.array([], ARROW_TYPES[kind]) for name, kind in layout.columns.items()})
-        return empty, pa.array([], pa.int64()), [f"{layout.uri}: has no rows"]
-    notices = extra_columns(layout, list(first[1]))
-    table, lines = _fast(data, first[1].keys(), layout) or _exact(data, layout)
+        return empty, pa.array([], pa.int64()), [*notices, f"{layout.uri}: has no rows"]
+    others = {name: column for column, names in layout.renamed.items() for name in names}
+    seen = dict.fromkeys(others.get(name, name) for name in first[1])
+    escaped = b"\\u" in data  # a name may be written with escapes
+    others = {name: column for name, column in others.items() if escaped or name.encode() in data}
+    read = None if others else _fast(data, first[1].keys(), layout)
+    table, lines, used = (*read, {}) if read else _exact(data, layout, others)
+    notices += taken(layout, used) + extra_columns(layout, list(seen))
     columns = {}
     for name, kind in layout.columns.items():
         column = table.column(name)
@@ -85,13 +90,24 @@ def _fast(data: bytes, keys: Set[str], layout: Layout) -> tuple[pa.Table, pa.Arr
     return table.select(list(layout.columns)), pa.array(np.arange(1, rows + 1, dtype=np.int64))
 
 
-def _exact(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array]:
-    """Reads row by row; slow, and knows the line of every fault."""
+def _exact(data: bytes, layout: Layout, others: Mapping[str, str]) -> tuple[pa.Table, pa.Array, dict[str, str]]:
+    """Reads row by row; slow, and knows the line of every fault.
+
+    Args:
+        others: other name -> column.
+
+    Returns:
+        The rows, their lines, and which of the other names there are.
+    """
+    used: dict[str, str] = {}
     lines: list[int] = []
     values: dict[str, list] = {name: [] for name in layout.columns}
     seen: dict[str, None] = {}
     for line, row in _rows(data, layout):
         lines.append(line)
+        if others:
+            used |= {name: others[name] for name in row if name in others}
+            row = _named(row, others, line, layout)
         seen.update(dict.fromkeys(row))
         for name, kind in layout.columns.items():
             values[name].append(_checked(row.get(name), kind, name, line, layout))
@@ -101,7 +117,18 @@ def _exact(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array]:
         name: pa.chunked_array([pa.array(values[name], pa.string() if kind in _TEXTUAL else ARROW_TYPES[kind])])
         for name, kind in layout.columns.items()
     }
-    return pa.table(columns), pa.array(lines, pa.int64())
+    return pa.table(columns), pa.array(lines, pa.int64()), used
+
+
+def _named(row: dict[str, Any], others: Mapping[str, str], line: int, layout: Layout) -> dict[str, Any]:
+    """A row under the columns' own names."""
+    named: dict[str, Any] = {}
+    for name, value in row.items():
+        column = others.get(name, name)
+        if column in named:
+            raise twice(layout, column, [one for one in row if others.get(one, one) == column], line=line)
+        named[column] = value
+    return named
 
 
 def _rows(data: bytes, layout: Layout) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import pyarrow.types as pt
 from tasks.errors import FileError
 from tasks.formats.casting import ARROW_TYPES, EXPECTED, first_bad, without_nan
 from tasks.formats.compression import MAX_BYTES
-from tasks.formats.layout import Layout, extra_columns, missing_column, shorten
+from tasks.formats.layout import Layout, shorten, under
 
 # Dictionaries and run lengths can hold a billion rows in a kilobyte: 8 bytes a value, at least.
 _VALUE_BYTES = 8
@@ -34,8 +34,7 @@ def read_parquet(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array, list[
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         found = file.schema_arrow.names
-        if error := missing_column(layout, found, line=None):
-            raise error
+        layout, notices = under(layout, found, line=None)
         _bounded(file, layout)
         table = file.read(columns=list(layout.columns))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, pa.ArrowKeyError) as error:
@@ -48,7 +47,7 @@ def read_parquet(data: bytes, layout: Layout) -> tuple[pa.Table, pa.Array, list[
         ) from error
     columns = {name: _cast(table.column(name), kind, name, layout) for name, kind in layout.columns.items()}
     rows = pa.array(np.arange(1, table.num_rows + 1, dtype=np.int64))
-    return pa.table(columns), rows, extra_columns(layout, found)
+    return pa.table(columns), rows, notices
 
 
 def _bounded(file: pq.ParquetFile, layout: Layout) -> None:

@@ -42,8 +42,8 @@ def read_file(data: bytes, *, uri: str, source: SourceSpec) -> Parsed:
         data: the whole file, as delivered.
         uri: its address: its endings tell format and compression where the source doesn't
             declare them, and messages name it.
-        source: the declaration: `columns`, `format`, `compression`, `encoding`, `delimiter`,
-            `decimal`, `nulls`.
+        source: the declaration: `columns`, `renamed`, `undeclared`, `format`, `compression`, `encoding`,
+            `delimiter`, `decimal`, `nulls`.
 
     Returns:
         The typed table. `_line` is the 1-based line of the file where the row begins (a CSV's
@@ -63,6 +63,7 @@ def read_file(data: bytes, *, uri: str, source: SourceSpec) -> Parsed:
     else:
         from tasks.formats.delimited import read_csv as read
     table, lines, notices = read(plain, layout)
+    table = table.rename_columns(list(source.columns))  # a file may have other names for them
     table = table.append_column(_LINE, lines)
     return Parsed(table=table, notices=tuple(notices), rows=table.num_rows)
 

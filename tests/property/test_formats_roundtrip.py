@@ -118,7 +118,7 @@ def test_the_fast_and_the_exact_reader_of_json_lines_never_disagree(values):
     layout = layout_of("x.jsonl", source)
     fast = jsonlines._fast(data, {"s", "i", "f", "b"}, layout)
     try:
-        table, numbers = jsonlines._exact(data, layout)
+        table, numbers, _ = jsonlines._exact(data, layout, {})
     except FileError:
         assert fast is None
         return

@@ -229,3 +229,15 @@ def test_a_late_policy_says_until_when_and_a_driver_has_rows_to_wait_for():
     rows, truth = source("rows", available="start-6h", time="seen", late=late), source("truth", available="end+3h")
     with pytest.raises(ValueError, match="it drives, and without its rows there is nothing to score"):
         pipeline({"rows": rows, "truth": truth})
+
+
+def test_several_files_have_a_mark_and_a_receipt_has_an_ending():
+    for wrong, said in (
+        ({"uri": "{landing}/{partition}/*.csv"}, "complete: expected the file that is put last"),
+        ({"receipt": "sha256"}, "receipt: expected an ending such as .sha256"),
+        ({"renamed": {"y": ["z"]}}, "renamed: 'y' is not one of the columns"),
+        ({"renamed": {"x": ["id"]}}, "renamed: 'id' stands for two columns"),
+        ({"renamed": {"x": ["z"], "id": ["z"]}}, "renamed: 'z' stands for two columns"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            source("rows", **wrong)

@@ -208,3 +208,44 @@ def test_the_delimiter_is_the_declared_one_and_a_tab_in_tsv():
 def test_compressed_files_are_read_and_lines_stay_right():
     error = failure(gzip.compress(f"{HEADER}{ROW}{ROW}nonsense\n".encode()), uri="x.csv.gz")
     assert (error.uri, error.line) == ("x.csv.gz", 4)
+
+
+RENAMED = {"renamed": {"count": ["number", "n"]}}
+
+
+def test_a_column_under_another_name_is_taken_and_said():
+    parsed = read(HEADER.replace("count", "n") + ROW, **RENAMED)
+    assert parsed.table.column_names == [*COLUMNS, "_line"] and parsed.table.column("count").to_pylist() == [1]
+    assert parsed.notices == ("landing/s/2013-01-05.csv: took n as count, as the source's renamed says",)
+    assert read(HEADER + ROW, **RENAMED).notices == ()
+    error = failure(HEADER.replace("count", "n") + ROW.replace(",1,", ",x,"), **RENAMED)
+    assert (error.line, error.column) == (2, "n")
+
+
+def test_a_column_under_two_of_its_names_is_refused():
+    error = failure("a,b,n\n1,2,3\n", {"a": "int"}, renamed={"a": ["n"]})
+    assert "column 'a' comes 2 times, as 'a' and 'n'" in str(error)
+
+
+def test_a_change_of_columns_is_shown_beside_what_was_declared_with_the_line_that_takes_it():
+    error = failure("a,total\n1,2\n", {"a": "int", "amount": "float"})
+    assert "declared and not there: amount | there and not declared: total" in str(error)
+    assert "renamed: {amount: [total]}" in error.hint
+    assert read("a,total\n1,2\n", {"a": "int", "amount": "float"}, renamed={"amount": ["total"]}).rows == 1
+
+
+def test_undeclared_columns_are_refused_where_the_source_says_so():
+    error = failure("a,b\n1,2\n", {"a": "int"}, undeclared="refuse")
+    assert "columns that the source does not declare: b" in str(error) and "`b: string` under columns" in error.hint
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "cp1251", "shift_jis"])
+def test_an_encoding_is_told_from_the_bytes_and_said(encoding: str):
+    text = {
+        "cp1251": "name,n\nСегодня самолёт из Москвы опоздал на два часа,1\n",
+        "shift_jis": "name,n\n東京発の便は悪天候のため二時間遅れています,1\n",
+    }.get(encoding, "name,n\nLe vol de Zürich à Genève était en retard à cause de la météo,1\n")
+    parsed = read(text.encode(encoding), {"name": "string"}, encoding="auto")
+    assert parsed.table.column("name").to_pylist() == [text.splitlines()[1].split(",")[0]]
+    assert any(": read as " in one for one in parsed.notices) == (encoding not in ("utf-8", "utf-8-sig"))
+    assert failure(b"name\n\xff\xfe\x00\n\x81", {"name": "string"}).hint.startswith("declare the source's encoding")

@@ -130,3 +130,12 @@ def test_other_encodings_and_a_byte_order_mark_are_read():
     assert read(data, {"s": "string"}, encoding="latin-1").table.column("s").to_pylist() == ["Z\xfcrich"]
     error = failure(ROW.encode() + data, {"s": "string"})
     assert (error.line, error.column) == (2, None)
+
+
+def test_keys_under_other_names_are_taken_row_by_row():
+    options = {"renamed": {"n": ["number", "näme"]}}
+    parsed = read('{"n": 1}\n{"number": 2}\n{"n\\u00e4me": 3}\n{}\n', {"n": "int"}, **options)
+    assert parsed.table.column("n").to_pylist() == [1, 2, 3, None]
+    assert parsed.notices[0].endswith("took number as n, näme as n, as the source's renamed says")
+    with pytest.raises(FileError, match="line 2: column 'n' comes 2 times, as 'n' and 'number'"):
+        read('{"n": 1}\n{"n": 1, "number": 2}\n', {"n": "int"}, **options)

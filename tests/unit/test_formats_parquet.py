@@ -119,3 +119,8 @@ def test_a_small_file_that_expands_beyond_the_bound_is_refused(monkeypatch):
 def test_a_file_without_rows_keeps_its_types():
     parsed = read(pa.table({"x": pa.array([], pa.int32())}), {"x": "int"})
     assert (parsed.rows, parsed.table.schema.field("x").type) == (0, pa.int64())
+
+
+def test_a_column_under_another_name_is_taken():
+    parsed = read(pa.table({"n": [1]}), {"count": "int"}, renamed={"count": ["n"]})
+    assert parsed.table.column("count").to_pylist() == [1] and "took n as count" in parsed.notices[0]
