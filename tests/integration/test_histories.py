@@ -8,7 +8,7 @@ from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.forked_steps import ForkedSteps
-from tests.support.histories import Histories, Seen, beginning
+from tests.support.histories import Histories, Seen, beginning, with_two_reigns
 from tests.support.kill_points import Workshop
 from tests.support.kills import commit
 from tests.support.proofs import Proof, code, histories_table
@@ -24,7 +24,8 @@ def machine(steps: ForkedSteps, workshop: Workshop, tmp_path_factory: pytest.Tem
     class Machine(Histories):
         pass
 
-    Machine.project, Machine.versions, Machine.steps = project, versions, steps
+    Machine.begun, Machine.versions, Machine.steps = project, versions, steps
+    Machine.two_reigns = with_two_reigns(project, versions, folder / "two reigns")
     Machine.seen, Machine.folder = Seen(), folder / "now"
     return Machine
 
@@ -46,7 +47,8 @@ def run(machine: type[Histories], histories: int, seed: str) -> dict[str, int]:
         phases=(Phase.generate, Phase.shrink),
     )
     run_state_machine_as_test(seeded(seed)(machine), settings=quiet)
-    assert machine.seen.counts["histories"] >= histories and machine.seen.counts["kills"] > 0, machine.seen.counts
+    counts = machine.seen.counts
+    assert counts["histories"] >= histories and counts["kills"] > 0 and counts["repairs"] > 0, counts
     return dict(machine.seen.counts)
 
 

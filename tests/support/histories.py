@@ -22,7 +22,7 @@ from tests.support.kill_points import NAME, SCENARIOS, TRAINING, Workshop, lake_
 from tests.support.pipelines import deliver
 from tests.support.project import Project
 
-FIRST, DAYS = date(2024, 2, 1), 5
+FIRST, DAYS, BEGUN = date(2024, 2, 1), 5, 3
 LATE = (date(2024, 2, 3), date(2024, 2, 4))
 """Days whose outcomes come late, if at all before the end: the days after them wait for these."""
 ZONE = "America/New_York"
@@ -63,6 +63,22 @@ def beginning(workshop: Workshop, folder: Path) -> tuple[Project, list[int]]:
     return begun, versions
 
 
+def with_two_reigns(begun: Project, versions: list[int], folder: Path) -> Project:
+    """The same three days later: the second was scored by the first champion, the third by the second one."""
+    project = begun.copy(folder)
+    last = FIRST + timedelta(days=BEGUN - 1)
+    project.load({"orders": f"{FIRST}..{last}"})
+    project.run("score", NAME, f"{FIRST}..{FIRST + timedelta(days=1)}")  # the first has no champion yet
+    promoted = project.command("promote", NAME, str(versions[1]), "--why", "it may be better")
+    assert promoted.code == 0, promoted.err
+    project.run("score", NAME, f"{FIRST}..{last}")
+    scored = {
+        key: entry.meta["model_version"] for (key,), entry in project.table(f"{NAME}/predictions").entries().items()
+    }
+    assert sorted(set(scored.values())) == versions[:2], scored
+    return project
+
+
 def kills(verb: str) -> st.SearchStrategy[Point | None]:
     """Mostly none; else one of the points at which the verb dies."""
     return st.one_of(st.none(), st.none(), st.sampled_from(POINTS[verb]))
@@ -71,17 +87,18 @@ def kills(verb: str) -> st.SearchStrategy[Point | None]:
 class Histories(RuleBasedStateMachine):
     """One history; the class's attributes are set by the test that runs it."""
 
-    project: ClassVar[Project]
+    begun: ClassVar[Project]
+    two_reigns: ClassVar[Project]
     versions: ClassVar[list[int]]
     steps: ClassVar[ForkedSteps]
     seen: ClassVar[Seen]
     folder: ClassVar[Path]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(later=st.booleans())
+    def begin(self, later: bool) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.now = self.project.copy(self.folder)
-        self.delivered: list[date] = []
+        self.now = (self.two_reigns if later else self.begun).copy(self.folder)
+        self.delivered = [FIRST + timedelta(days=day) for day in range(BEGUN if later else 0)]
         self.awaited = list(LATE)
         self.published: dict[str, int] = {}
         self.seen.count("histories")
