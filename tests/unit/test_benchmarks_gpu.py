@@ -117,7 +117,8 @@ def test_a_side_is_shown_the_first_free_gpu_and_the_table_tells_of_that_one(show
         monkeypatch.setattr(f"pynvml.{name}", answer)
     part = gpu.Suite(tmp_path, device="cuda", rows=(2000,), boosts=2, times=1).measure()
     of_all = {(side, where) for side, where, uuid in shown if uuid is None}
-    assert of_all == {("checks", "Dask workers"), ("resume", "Dask workers"), ("cluster", None)}
+    clusters = set(gpu.PLACES) - {"one process"}
+    assert of_all == {(side, where) for side in ("checks", "resume") for where in clusters} | {("cluster", None)}
     assert set(ANSWERS) == {side for side, _, _ in shown}
     assert {uuid for _, _, uuid in shown} == {None, "GPU-b"}
     assert part.sides["train 2,000: ours"]["GB of GPU at most"] == (5.0,) and "card GPU-b" in part.said[-1]
@@ -136,5 +137,7 @@ def test_what_fails_is_told_and_the_other_parts_go_on(shown, tmp_path: Path, mon
     suite = gpu.Suite(tmp_path, device="cpu", rows=(2000,), boosts=2, times=1)
     part = suite.measure(("checks", "train", "shap"))
     assert suite.failed == ["checks", "train"] and set(part.sides) == {"SHAP values"}
-    assert part.said[2] == "part checks **failed**: check_learns on one process, check_learns on Dask workers"
-    assert part.said[3] == "part train **failed**: benchmarks.gpu --side external ended with 1"
+    assert part.said[len(gpu.PLACES)] == (
+        f"part checks **failed**: {', '.join(f'check_learns on {where}' for where in gpu.PLACES)}"
+    )
+    assert part.said[len(gpu.PLACES) + 1] == "part train **failed**: benchmarks.gpu --side external ended with 1"
